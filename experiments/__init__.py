@@ -1,0 +1,1 @@
+"""Active-learning experiments: one config file each, one command to run them, one to compare them."""

@@ -1,0 +1,190 @@
+"""What an experiment is made of: typed keys, checked before anything runs.
+
+A config file is a module with a docstring and a `config`. A section such as `model` is a `name` and the options of the
+function of that name in the library, taken from its signature: a new method brings its options along.
+"""
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import operator
+import pkgutil
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+
+from experiments import configs
+from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.errors import InputError
+from saal_jax.models import MODELS
+from saal_jax.optimizers import OPTIMIZERS
+from saal_jax.preprocessing import AUGMENTATIONS
+
+
+class Section(pydantic.BaseModel):
+    """Typed keys; unknown ones are errors."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _choice(registry):
+    """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
+    sections = []
+    for name, function in registry.items():
+        options = {
+            option.name: (option.annotation, option.default)
+            for option in inspect.signature(function).parameters.values()
+            if option.kind is option.KEYWORD_ONLY
+        }
+        sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))
+    return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
+
+
+def _several(value):
+    """One value stands for a sequence of one."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+class Config(Section):
+    """All keys of an experiment, with what they mean."""
+
+    dataset: str = Field(
+        description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
+    )
+    split: str = Field("train", description="the split, or slice of one, that is the pool")
+    seeds: Annotated[tuple[pydantic.NonNegativeInt, ...], BeforeValidator(_several), Field(min_length=1)]
+    initial_labels: PositiveInt = Field(description="class-balanced labels before the first query")
+    query_size: PositiveInt = Field(description="labels bought per cycle")
+    cycles: PositiveInt = Field(description="queries")
+    epochs: PositiveInt = Field(description="passes over the labelled images in each cycle")
+    batch_size: PositiveInt
+    pool_subset: PositiveInt | None = Field(None, description="random candidates per query; none = all")
+    warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
+    augmentation: Literal[tuple(AUGMENTATIONS)] = "none"
+    mean: Annotated[tuple[float, ...], BeforeValidator(_several)] | None = Field(
+        None, description="per channel, of images in 0..1; none = the pool's own"
+    )
+    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)] | None = None
+    model: _choice(MODELS)
+    optimizer: _choice(OPTIMIZERS)
+    acquisition: _choice(ACQUISITIONS)
+
+    @pydantic.field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds):
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("each seed may be named once")
+        return seeds
+
+    def but(self, **changes):
+        """This config with some keys changed; sections are merged, and start afresh where their name changes."""
+        values = self.model_dump()
+        for key, value in changes.items():
+            section = values.get(key)
+            if isinstance(section, dict) and isinstance(value, dict):
+                renamed = value.get("name", section["name"]) != section["name"]
+                value = value if renamed else {**section, **value}
+            values[key] = value
+        return checked(values)
+
+
+def checked(values: dict) -> Config:
+    """The config of these values, or an InputError that names the first wrong key and the nearest valid one."""
+    try:
+        return Config.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise InputError(_explain(error.errors()[0], values)) from None
+
+
+def load(name: str) -> Config:
+    """The `config` of the file of that name in experiments/configs, or of the file at that path."""
+    if name.endswith(".py") or "/" in name:
+        if not Path(name).is_file():
+            raise InputError(f"--config={name}: there is no such file")
+        spec = importlib.util.spec_from_file_location("config_file", name)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if not isinstance(getattr(module, "config", None), Config):
+            raise InputError(
+                f"--config={name}: the file must define `config`, for example `config = base.but(cycles=5)`"
+            )
+        return module.config
+    if name not in names():
+        raise InputError(f"--config={name}: there is no such config{_nearest(name, names())}; --help lists them all")
+    return importlib.import_module(f"{configs.__name__}.{name}").config
+
+
+def names() -> list[str]:
+    """The config files, without those that only others build on."""
+    return [name for _, name, _ in pkgutil.iter_modules(configs.__path__) if not name.startswith("_")]
+
+
+def summary(name: str) -> str:
+    """The first line of a config file's docstring."""
+    return importlib.import_module(f"{configs.__name__}.{name}").__doc__.splitlines()[0]
+
+
+def override(config: Config, assignments: list[str]) -> Config:
+    """Applies `--config.section.key=value` arguments."""
+    changes = {}
+    for assignment in assignments:
+        key, equals, text = assignment.removeprefix("--config.").partition("=")
+        if not equals:
+            raise InputError(f"{assignment}: write --config.{key}=VALUE")
+        section, dot, option = key.partition(".")
+        if dot:
+            changes.setdefault(section, {})
+            changes[section] |= {option: _parsed(text)}
+        elif isinstance(getattr(config, section, None), Section):
+            raise InputError(f"{assignment}: {section} has several keys; write --config.{section}.name={text}")
+        else:
+            changes[section] = _parsed(text)
+    return config.but(**changes)
+
+
+def _parsed(text):
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def _explain(error, values):
+    path = [str(part) for part in error["loc"]]
+    section = values.get(path[0])
+    if isinstance(section, dict) and len(path) > 1 and path[1] == section.get("name"):
+        del path[1]  # pydantic's tag of the union
+    key = ".".join(path)
+    given = error["input"]
+    if error["type"] == "extra_forbidden":
+        return f"config.{key}: there is no such key{_nearest(path[-1], _keys(path, section))}"
+    if error["type"] in ("union_tag_invalid", "literal_error"):
+        context = error["ctx"]
+        given = context.get("tag", given)
+        valid = re.findall(r"'(\w+)'", context.get("expected_tags", context.get("expected")))
+        name = f"config.{key}.name" if "tag" in context else f"config.{key}"
+        return f"{name}={given!r}: not one of {', '.join(valid)}{_nearest(str(given), valid)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"config.{key}={given!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys(path, section):
+    if len(path) == 1:
+        return list(Config.model_fields)
+    registry = {"model": MODELS, "optimizer": OPTIMIZERS, "acquisition": ACQUISITIONS}[path[0]]
+    parameters = inspect.signature(registry[section["name"]]).parameters.values()
+    return ["name", *(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)]
+
+
+def _nearest(word, valid):
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f" (there are {', '.join(valid)})" if len(valid) < 20 else ""

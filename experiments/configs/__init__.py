@@ -1,0 +1,1 @@
+"""One file per experiment; its name is how it is called."""

@@ -1,0 +1,105 @@
+"""What a run will cost, from a few timed steps of its own compiled programs."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from saal_jax.cycle import predict
+from saal_jax.sweep import default_chunk_size
+from saal_jax.training import train
+
+_STEPS = 5
+
+
+class Cost(NamedTuple):
+    """What is left to do, in counts, seconds and bytes."""
+
+    labels: int
+    steps: int
+    scored: int
+    tested: int
+    seconds: float
+    memory: int
+    disk: int
+
+    def __str__(self):
+        return (
+            f"{self.labels} labels per seed; to do: {self.steps:,} training steps, {self.scored:,} images to score, "
+            f"{self.tested:,} to test\nestimate: {duration(self.seconds)}, "
+            f"{self.memory / 2**30:.1f} GiB memory, {self.disk / 2**30:.2f} GiB disk"
+        )
+
+
+def estimate(setup, remaining, num_seeds) -> Cost:
+    """The cost of the cycles in `remaining` (pairs of seed and cycle); runs a few steps of each kind, twice."""
+    protocol, recipe, pool, test = setup.protocol, setup.recipe, setup.pool, setup.test
+    size = len(pool.ids)
+    labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for _, cycle in remaining]
+    steps = sum(protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
+    candidates = [min(size - count, protocol.pool_subset or size) for count in labelled]
+    scored = sum(
+        count + protocol.query_size for (_, cycle), count in zip(remaining, candidates, strict=True) if cycle > 0
+    )
+    tested = len(remaining) * len(test.ids)
+
+    key = jax.random.key(0)
+    state = recipe.init(key)
+    weights = jax.tree.map(lambda leaf: leaf.copy(), state.weights)  # training donates its own
+    capacity = min(size, protocol.initial_labels + protocol.cycles * protocol.query_size)
+    few = np.arange(size) < min(size, _STEPS * protocol.batch_size)
+    timed_steps = -(-int(few.sum()) // protocol.batch_size)
+
+    def train_few(state):
+        arguments = {"epochs": 1, "batch_size": protocol.batch_size, "capacity": capacity}
+        return train(recipe.epoch, state, pool.images, pool.labels, pool.ids, few, key, **arguments)[0]
+
+    state = train_few(state)
+    per_step = _seconds(lambda: jax.block_until_ready(train_few(state))) / timed_steps
+    chunk = np.arange(size) < min(size, default_chunk_size(weights.params))
+
+    def score_chunk():
+        setup.acquire(key, pool, chunk, protocol.query_size, weights, lambda done: None)
+
+    score_chunk()
+    per_score = _seconds(score_chunk) / chunk.sum()
+    batch = test.images[:500]
+    predict(recipe, weights, batch)
+    per_test = _seconds(lambda: predict(recipe, weights, batch)) / len(batch)
+
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((weights, state.opt_state)))
+    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(weights.params))
+    image_bytes = pool.images.nbytes + test.images.nbytes
+    return Cost(
+        labels=capacity,
+        steps=steps,
+        scored=scored,
+        tested=tested,
+        seconds=steps * per_step + scored * per_score + tested * per_test,
+        memory=2 * image_bytes + 4 * state_bytes + 3 * parameter_bytes * int(chunk.sum()) + 2**29,
+        disk=2 * state_bytes * num_seeds,
+    )
+
+
+def _seconds(fun):
+    start = time.perf_counter()
+    fun()
+    return time.perf_counter() - start
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit that fits."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"about {seconds / length:.1f} {unit}"
+    return f"about {seconds:.0f} seconds"
+
+
+def free_disk(workdir: Path) -> int:
+    """Free bytes where the workdir is, or will be."""
+    while not workdir.exists():
+        workdir = workdir.absolute().parent
+    return shutil.disk_usage(workdir).free

@@ -1,0 +1,144 @@
+"""Compares finished runs: `python -m experiments.report WORKDIR... [--picture=FILE]`.
+
+Prints final accuracy and area under the learning curve (mean and sd over seeds), paired differences to the last run
+named, and draws all curves into one picture.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from scipy import stats
+
+from saal_jax.errors import InputError
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
+
+RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.csv"
+
+
+def read_curves(workdir: Path) -> dict:
+    """`{seed: (num_labelled[T], test_accuracy[T])}` of a run."""
+    try:
+        with open(workdir / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
+    return _curves(rows, "test_accuracy")
+
+
+def released_curves(config: dict) -> dict:
+    """The curves the SAAL authors released for this setting (CIFAR-10 only), by seed; empty where there are none."""
+    if config["dataset"] != "cifar10" or config["model"]["name"] != "resnet18":
+        return {}
+    with open(RELEASED, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["optimizer"] == config["optimizer"]["name"]]
+    return _curves(rows, "test_accuracy_percent")
+
+
+def _curves(rows, column):
+    curves = defaultdict(lambda: ([], []))
+    for row in rows:
+        curves[int(row["seed"])][0].append(int(row["num_labelled"]))
+        curves[int(row["seed"])][1].append(float(row[column]))
+    return {seed: (np.array(labels), np.array(accuracy)) for seed, (labels, accuracy) in curves.items()}
+
+
+def area(num_labelled, accuracy) -> float:
+    """Area under the learning curve divided by its width: the mean accuracy over the labels bought, in percent."""
+    if len(num_labelled) == 1:
+        return float(accuracy[0])
+    return float(np.trapezoid(accuracy, num_labelled) / (num_labelled[-1] - num_labelled[0]))
+
+
+def figures(curves: dict) -> dict:
+    """Per seed: final accuracy, and area under the curve."""
+    return {seed: (accuracy[-1], area(labels, accuracy)) for seed, (labels, accuracy) in curves.items()}
+
+
+def table(runs: dict) -> str:
+    """Mean and sd of final accuracy and area under the curve, and each run's paired difference to the last one."""
+    measured = {name: figures(curves) for name, curves in runs.items()}
+    lines = [f"{'':24}{'labels':>8}{'seeds':>7}{'final accuracy':>20}{'area under curve':>20}"]
+    for name, values in measured.items():
+        final, areas = np.array(list(values.values())).T
+        labels = max(labels[-1] for labels, _ in runs[name].values())
+        lines.append(f"{name:24}{labels:>8}{len(values):>7}{_mean_sd(final):>20}{_mean_sd(areas):>20}")
+    *others, base = measured
+    for name in others:
+        seeds = sorted(measured[name].keys() & measured[base].keys())
+        if len(seeds) >= 2:
+            differences = np.array([measured[name][seed] for seed in seeds]) - [measured[base][seed] for seed in seeds]
+            intervals = [_interval(column) for column in differences.T]
+            lines.append(f"{name + ' - ' + base:39}{intervals[0]:>20}{intervals[1]:>20}")
+    lines.append("Percent; mean +- sd over seeds; differences are paired by seed, with a 95 % confidence interval (t).")
+    if min(map(len, runs.values())) < 5:
+        lines.append("Fewer than five seeds: too few to tell small differences from chance.")
+    return "\n".join(lines)
+
+
+def _mean_sd(values):
+    return f"{values.mean():.2f} +- {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
+
+
+def _interval(differences):
+    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+    return f"{differences.mean():+.2f} +- {half:.2f}"
+
+
+def draw(path: Path, runs: dict, released: dict):
+    """Learning curves: mean over seeds, with a band of one sd, and the released curves in grey."""
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    if released:
+        labels, mean, _ = _band(released)
+        axes.plot(labels, mean, color="grey", linestyle="--", label=f"released by the authors ({len(released)} seeds)")
+    for name, curves in runs.items():
+        labels, mean, sd = _band(curves)
+        (line,) = axes.plot(labels, mean, marker="o", markersize=3, label=f"{name} ({len(curves)} seeds)")
+        axes.fill_between(labels, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
+    if released:
+        axes.set_xlim(right=1.05 * max(labels[-1] for curves in runs.values() for labels, _ in curves.values()))
+    axes.set(xlabel="labelled images", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = path.with_name(path.name + ".new")
+    figure.savefig(temporary, dpi=150, format=path.suffix[1:] or "png")
+    plt.close(figure)
+    temporary.replace(path)
+
+
+def _band(curves):
+    """Mean and sd over seeds where all of them have a value."""
+    length = min(len(labels) for labels, _ in curves.values())
+    accuracy = np.array([accuracy[:length] for _, accuracy in curves.values()])
+    return next(iter(curves.values()))[0][:length], accuracy.mean(0), accuracy.std(0)
+
+
+def main():
+    """Reads the command line, draws and prints."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "workdir", nargs="+", type=Path, help="finished runs; the last one is what the others are compared with"
+    )
+    parser.add_argument("--picture", type=Path, default=Path("results/curves.png"), help="default: %(default)s")
+    arguments = parser.parse_args()
+    try:
+        runs = {workdir.name: read_curves(workdir) for workdir in arguments.workdir}
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    released = released_curves(json.loads((arguments.workdir[0] / "config.json").read_text()))
+    arguments.picture.parent.mkdir(parents=True, exist_ok=True)
+    draw(arguments.picture, runs, released)
+    print(table(runs))
+    print(f"picture: {arguments.picture}")
+    print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in arguments.workdir))
+
+
+if __name__ == "__main__":
+    main()

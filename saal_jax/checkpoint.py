@@ -1,0 +1,143 @@
+"""Orbax checkpoints between cycles, each with a digest of what it holds, and the way back to a model."""
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import serialization
+
+from saal_jax.errors import InputError
+from saal_jax.models import MODELS, Weights
+from saal_jax.preprocessing import normalize
+
+_KEPT = 2
+_MARGIN = 2**20  # bytes for the files around the arrays
+
+
+def save(directory, cycle: int, state, record: dict):
+    """Writes `state` (a pytree of arrays) and `record` (JSON) as the checkpoint of `cycle`, and keeps the last two.
+
+    Returns only when everything is on disk; until then the one before stays the newest. Raises OSError (ENOSPC) when
+    the disk is full.
+    """
+    tree = jax.tree.map(np.asarray, serialization.to_state_dict(state))
+    record = json.loads(json.dumps(record))
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _MARGIN
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(directory).free < needed:
+        raise _no_space(directory)
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(tree),
+        record=ocp.args.JsonSave({**record, "digest": _digest(tree, record)}),
+    )
+    with _manager(directory, writes=True) as manager:
+        if cycle in manager.all_steps():  # a damaged one, which is now written anew
+            manager.delete(cycle)
+        try:
+            manager.save(cycle, args=items)
+        except ValueError as error:  # tensorstore's form of ENOSPC
+            if "No space left" in str(error):
+                raise _no_space(directory) from None
+            raise
+
+
+def load_newest(directory):
+    """`(cycle, tree, record)` of the newest checkpoint whose digest fits, or None; warns of each damaged one."""
+    if not Path(directory).is_dir():
+        return None
+    with _manager(directory) as manager:
+        for cycle in sorted(manager.all_steps(), reverse=True):
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+            try:
+                restored = manager.restore(cycle, args=items)
+                tree, record = jax.tree.map(np.asarray, restored.state), dict(restored.record)
+                if record.pop("digest") == _digest(tree, record):
+                    return cycle, tree, record
+                reason = "its contents do not match their digest"
+            except Exception as error:  # whatever a damaged file makes the readers below raise
+                reason = f"it cannot be read ({type(error).__name__})"
+            where = Path(directory) / str(cycle)
+            warnings.warn(f"checkpoint {where} is damaged: {reason}; using the one before", stacklevel=2)
+    return None
+
+
+def into(target, tree):
+    """`tree`, as `load_newest` returns it, in the structure of `target`."""
+    return serialization.from_state_dict(target, tree)
+
+
+def load_model(workdir, seed: int | None = None):
+    """Loads the last trained model of a run, to score or classify images of one's own.
+
+    Args:
+      workdir: the directory of a run of `experiments.run`.
+      seed: which of its seeds; `None` is the lowest.
+
+    Returns:
+      `(apply_fn, params)`, with `apply_fn(params, images[B, H, W, C]) -> logits[B, num_classes]` in evaluation mode, on
+      images in the range 0..255 as they are stored (it normalises), and `params` the trained weights alone: both go
+      straight into `max_perturbed_loss`.
+
+    Raises:
+      InputError: there is no readable checkpoint of that seed.
+
+    Example (after `make run`):
+      apply_fn, params = saal_jax.load_model("results/digits_saal")
+      scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
+    """
+    root = Path(workdir) / "checkpoints"
+    seeds = [seed] if seed is not None else sorted(int(run.name.removeprefix("seed_")) for run in root.glob("seed_*"))
+    found = load_newest(root / f"seed_{seeds[0]}") if seeds else None
+    if found is None:
+        which = "" if seed is None else f" of seed {seed}"
+        raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")
+    _, tree, record = found
+    options = dict(record["model"])
+    model = MODELS[options.pop("name")](**options)
+    weights = tree["train"]["weights"]
+    batch_stats = weights["batch_stats"]
+    prepare = functools.partial(normalize, mean=record["mean"], std=record["std"])
+
+    def apply_fn(params, images):
+        return model.apply(Weights(params, batch_stats), prepare(images))
+
+    return apply_fn, jax.tree.map(jax.numpy.asarray, weights["params"])
+
+
+@contextlib.contextmanager
+def _manager(directory, *, writes=False):
+    """Orbax's manager, synchronous, and silent about what is raised anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=_KEPT, cleanup_tmp_directories=writes, enable_async_checkpointing=False
+    )
+    try:
+        with ocp.CheckpointManager(Path(directory).absolute(), options=options) as manager:
+            yield manager
+    finally:
+        logger.setLevel(level)
+
+
+def _no_space(directory):
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+
+
+def _digest(tree, record):
+    """SHA-256 over every array's path, type, shape and bytes, and the record."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()

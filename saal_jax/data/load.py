@@ -1,0 +1,125 @@
+"""The one door through which images come in: find the source, read it, check it."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from saal_jax.errors import InputError
+
+
+class Split(NamedTuple):
+    """Some labelled images: `images` uint8 [N, H, W, C], `labels` int32 [N], `ids` str [N] (unique and stable)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+class Data(NamedTuple):
+    """A data set: two splits, the class names by label, and `digest` (hex), a fingerprint of both splits' content."""
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    digest: str
+
+
+def load(
+    name: str,
+    *,
+    split: str = "train",
+    test_split: str = "test",
+    data_dir: str | None = None,
+    cache_dir: str | None = None,
+) -> Data:
+    """Loads a data set into memory.
+
+    Args:
+      name: `digits`, a path to an `.npz` file (`train_images`, `train_labels`, `test_images`, `test_labels` and
+        optionally `train_ids`, `test_ids`, `class_names`), a path to a folder of images
+        (`train/<class>/*.png`, `test/<class>/*.png`; jpg too), or a TFDS name such as `cifar10`, `emnist/balanced` or
+        `mnist:3.0.1`. A slice may follow: `cifar10[:40%]` or `cifar10:train[:40%]`. A registered TFDS name wins over
+        a folder of the same name in the working directory: write `./name` for the folder.
+      split: which examples to train on, in TFDS's slicing language (`train[:40%]`, `train+validation`).
+      test_split: which examples to test on; may not share an example with `split`.
+      data_dir: where prepared TFDS data sets lie; `None` is TFDS's default. `cifar10`, `cifar100`, `svhn_cropped` and
+        `fashion_mnist` are downloaded and prepared here on first use.
+      cache_dir: where decoded images are kept; `None` is `~/.cache/saal_jax`.
+
+    Returns:
+      `Data`. The same images, labels and ids give the same digest, whatever they were read from.
+
+    Raises:
+      InputError: the data set, split or content cannot be used; the message says what, where and how to mend it.
+    """
+    from saal_jax.data import local  # each source's own imports are paid for by those who use it
+
+    source, split = _parse(name, split)
+    if source == "digits":
+        data = local.read_digits(split, test_split)
+    elif source.endswith(".npz"):
+        data = local.read_npz(source, split, test_split)
+    elif _is_folder(source):
+        data = local.read_folder(source, split, test_split, cache_dir)
+    else:
+        from saal_jax.data import prepared
+
+        data = prepared.read(source, split, test_split, data_dir, cache_dir)
+    class_names = tuple(data[2])
+    train = _checked(Split(*data[0]), f"{source}, {split}", len(class_names))
+    test = _checked(Split(*data[1]), f"{source}, {test_split}", len(class_names))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = f"{_shape(train)} in {split} but {_shape(test)} in {test_split}"
+        raise InputError(f"{source}: images are {shapes}; resize them to one shape")
+    return Data(train, test, class_names, _digest(train, test))
+
+
+def _parse(name, split):
+    """`cifar10:train[:40%]` -> (`cifar10`, `train[:40%]`)."""
+    found = re.fullmatch(r"(.+?)(?::([A-Za-z][\w-]*))?(\[[^\[\]]*\])", name)
+    if Path(name).exists() or not found:
+        return name, split
+    source, named, part = found.groups()
+    if "[" in split or "+" in split or (named and split not in ("train", named)):
+        raise InputError(f"{name!r} and split={split!r} both say which examples to train on; give only one of them")
+    return source, (named or split) + part
+
+
+def _is_folder(source):
+    if source.startswith((".", "/", "~")):
+        return True
+    if not Path(source).is_dir():
+        return False
+    from saal_jax.data import prepared
+
+    return source not in prepared.known_names()
+
+
+def _checked(split, where, num_classes):
+    wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
+    if wrong.size:
+        value, example = split.labels[wrong[0]], split.ids[wrong[0]]
+        valid = f"0..{num_classes - 1}"
+        raise InputError(f"{where}: label {value} of example {str(example)!r} is outside {valid}; correct or remove it")
+    values, counts = np.unique(split.ids, return_counts=True)
+    if len(values) < len(split.ids):
+        twice = values[counts > 1][0]
+        raise InputError(f"{where}: example id {str(twice)!r} occurs more than once; make the ids unique")
+    return split._replace(labels=split.labels.astype(np.int32))
+
+
+def _shape(split):
+    return "x".join(map(str, split.images.shape[1:]))
+
+
+def _digest(*splits):
+    content = hashlib.sha256()
+    for split in splits:
+        content.update(repr(split.images.shape).encode())
+        content.update(np.ascontiguousarray(split.images))
+        content.update(np.ascontiguousarray(split.labels, "<i4"))
+        content.update(repr(split.ids.tolist()).encode())
+    return content.hexdigest()

@@ -1,0 +1,123 @@
+"""Data sets in TFDS's array_record format, read without TensorFlow."""
+
+import difflib
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from saal_jax.data import images
+from saal_jax.data.cache import cached, content_key
+from saal_jax.data.slices import resolve
+from saal_jax.errors import InputError
+
+
+def read(name: str, split: str, test_split: str, data_dir: str | None, cache_dir: str | None):
+    """Reads `name` from `data_dir`: two `(images, labels, ids)` and the class names. Raises `InputError`."""
+    builder = open_builder(name, data_dir)
+    keys = _supervised_keys(builder)
+    lengths = {part: info.shard_lengths for part, info in builder.info.splits.items()}
+    pair = resolve(split, test_split, lengths, name)
+    train, test = (_read_ranges(builder, keys, ranges, cache_dir) for ranges in pair)
+    return train, test, builder.info.features[keys[1]].names
+
+
+def known_names() -> list[str]:
+    """The data sets that TFDS knows by name."""
+    return tfds.list_builders(with_community_datasets=False)  # the community's list would need TensorFlow
+
+
+def open_builder(name: str, data_dir: str | None):
+    """A builder over the files of `name` in `data_dir`, which prepares them first where it can."""
+    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    try:
+        parsed, wanted = tfds.core.naming.parse_builder_name_kwargs(name)
+    except ValueError:
+        raise InputError(f"{name!r} is no data set name; write it as `name`, `name/config` or `name:1.2.3`") from None
+    try:
+        return _open(name, folder)
+    except tfds.core.DatasetNotFoundError:
+        pass
+    from saal_jax.data import builders
+
+    dataset = str(parsed)
+    if builders.can_prepare(dataset, **wanted):
+        builders.prepare(dataset, folder)
+        return _open(name, folder)
+    if dataset in known_names():
+        raise InputError(
+            f"{name} is not prepared in {folder}; give another data_dir, or prepare it, which needs TensorFlow: "
+            f"`tfds build {name} --file_format=array_record --data_dir={folder}`"
+        )
+    near = difflib.get_close_matches(dataset, ["digits", *known_names()], n=3) or ["digits", "cifar10", "mnist"]
+    raise InputError(
+        f"no data set {name!r} in {folder}, nor a folder or TFDS data set of that name; did you mean {', '.join(near)}?"
+    )
+
+
+def _open(name, folder):
+    try:
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    except tfds.core.DatasetNotFoundError:
+        raise
+    except Exception as error:  # metadata that do not parse raise all sorts of errors
+        reason = images.one_line(error)
+        raise InputError(f"{name} in {folder}: cannot read its metadata ({reason}); prepare it again") from None
+    if tfds.core.FileFormat.ARRAY_RECORD not in builder.info.available_file_formats():
+        raise InputError(
+            f"{name} in {folder} is stored as {builder.info.file_format.value}; "
+            "prepare it with `--file_format=array_record`, in another data_dir"
+        )
+    return builder
+
+
+def _supervised_keys(builder):
+    keys = builder.info.supervised_keys
+    features = builder.info.features
+    try:
+        image, label = (features[key] for key in keys)
+        fits = isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
+    except (TypeError, ValueError, KeyError):
+        fits = False
+    if not fits or image.np_dtype != np.uint8 or image.shape[-1] not in images.MODES:
+        name = builder.info.full_name
+        raise InputError(f"{name} is no data set of 8-bit images with one class label each; choose another")
+    return keys
+
+
+def _read_ranges(builder, keys, ranges, cache_dir):
+    """The arrays of `ranges`, from the cache if these very bytes have been decoded before."""
+    spec = "+".join(f"{part}[{start}:{stop}]" for part, start, stop in ranges)
+    where = f"{builder.info.full_name} in {builder.data_path}"
+    files = [Path(file.filename) for file in builder.info.splits[spec].file_instructions]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise InputError(f"{where}: {missing[0]} is missing and {spec} needs it; copy it there or choose another slice")
+    features = json.dumps(builder.info.features.to_json(), sort_keys=True)
+    key = content_key((spec, *keys, features), files)
+    fields = ("images", "labels", "ids")
+    return cached(key, cache_dir, fields, lambda: _decode(builder, keys, spec, ranges, where))
+
+
+def _decode(builder, keys, spec, ranges, where):
+    image_key, label_key = keys
+    source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
+    try:
+        records = source.__getitems__(list(range(len(source))))
+    except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
+        reason = images.one_line(error)
+        raise InputError(f"{where}: cannot read the records of {spec} ({reason}); copy or prepare it again") from None
+    if "id" in builder.info.features:
+        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in (record["id"] for record in records)]
+    else:
+        ids = [f"{part}_{i:05d}" for part, start, stop in ranges for i in range(start, stop)]
+    channels = builder.info.features[image_key].shape[-1]
+    decoded = (
+        images.decode(io.BytesIO(record[image_key]), channels, f"{where}, example {example!r}")
+        for record, example in zip(records, ids, strict=True)
+    )
+    labels = np.array([record[label_key] for record in records], np.int32)
+    return images.stack(decoded, ids, where), labels, np.array(ids)

@@ -1,0 +1,35 @@
+"""TFDS's slicing language (`train[:40%]`, `train+validation`) for every source of images."""
+
+from saal_jax.errors import InputError
+
+Ranges = list[tuple[str, int, int]]
+
+
+def resolve(split: str, test_split: str, lengths: dict[str, list[int]], where: str) -> tuple[Ranges, Ranges]:
+    """Turns two slice specifications into absolute ranges, `[(split name, start, stop), ...]` each.
+
+    `lengths` holds the number of examples in each shard of each split that exists. Raises `InputError`, beginning
+    with `where`, for a specification that cannot be read, selects nothing, or shares examples with the other.
+    """
+    train, test = _ranges(split, lengths, where), _ranges(test_split, lengths, where)
+    if any(a == b and max(i, k) < min(j, m) for a, i, j in train for b, k, m in test):
+        raise InputError(f"{where}: {split!r} and {test_split!r} share examples; choose slices that do not overlap")
+    return train, test
+
+
+def _ranges(spec, lengths, where):
+    if sum(lengths.get(spec, [])):  # the usual case needs no TFDS
+        return [(spec, 0, sum(lengths[spec]))]
+    import tensorflow_datasets as tfds
+
+    infos = {name: tfds.core.SplitInfo(name=name, shard_lengths=n, num_bytes=0) for name, n in lengths.items()}
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        have = ", ".join(f"{name} ({sum(n)} examples)" for name, n in lengths.items())
+        reason = str(error).strip().splitlines()[-1].rstrip(".")
+        raise InputError(f"{where}: cannot use split {spec!r}: {reason}; the splits that exist are {have}") from None
+    ranges = [(p.splitname, p.from_ or 0, sum(lengths[p.splitname]) if p.to is None else p.to) for p in parts]
+    if any(stop <= start for _, start, stop in ranges):
+        raise InputError(f"{where}: split {spec!r} selects no examples; training and testing need at least one each")
+    return ranges

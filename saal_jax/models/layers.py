@@ -1,0 +1,64 @@
+"""Layers as PyTorch defines them, so that the published networks start and train alike."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# PyTorch's default: U(-b, b) with b = 1 / sqrt(fan_in), of variance 1 / (3 fan_in).
+torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Linear(nn.Module):
+    """A fully connected layer whose bias starts uniform in +-1/sqrt(fan_in), as in PyTorch."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs):
+        bound = inputs.shape[-1] ** -0.5
+
+        def bias_init(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        return nn.Dense(self.features, kernel_init=torch_kernel_init, bias_init=bias_init)(inputs)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last: running variance unbiased, padded rows (`mask` 0) left out.
+
+    Flax's own layer keeps the biased variance; PyTorch, and with it the published runs, the unbiased one.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, inputs, *, train: bool, mask=None):
+        features = inputs.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features)
+        scale = self.param("scale", nn.initializers.ones, features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        if train:
+            mean, var, count = _moments(inputs, mask)
+            if not self.is_initializing():
+                unbiased = var * count / jnp.maximum(count - 1, 1)
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        axes = tuple(range(inputs.ndim - 1))
+        expand = lambda array: jnp.expand_dims(array, axes)  # noqa: E731
+        return (inputs - expand(mean)) * expand(factor) + expand(bias)
+
+
+def _moments(inputs, mask):
+    """Mean, biased variance and number of values per feature over the rows where `mask[B]` is 1."""
+    axes = tuple(range(inputs.ndim - 1))
+    rows = jnp.ones(inputs.shape[:1], inputs.dtype) if mask is None else mask.astype(inputs.dtype)
+    weight = rows.reshape((-1,) + (1,) * (inputs.ndim - 1))
+    count = rows.sum() * (inputs[0, ..., 0].size)
+    mean = (inputs * weight).sum(axes) / count
+    var = (jnp.square(inputs - jnp.expand_dims(mean, axes)) * weight).sum(axes) / count
+    return mean, var, count

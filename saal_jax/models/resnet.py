@@ -1,0 +1,48 @@
+"""The CIFAR ResNet-18 of the published protocols."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from saal_jax.models.layers import BatchNorm, Linear, torch_kernel_init
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut, projected by a 1x1 convolution where the shape changes."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, inputs, *, train, mask):
+        hidden = _conv(self.features, 3, self.stride)(inputs)
+        hidden = nn.relu(BatchNorm()(hidden, train=train, mask=mask))
+        hidden = _conv(self.features, 3, 1)(hidden)
+        hidden = BatchNorm()(hidden, train=train, mask=mask)
+        if inputs.shape != hidden.shape:
+            inputs = _conv(self.features, 1, self.stride)(inputs)
+            inputs = BatchNorm()(inputs, train=train, mask=mask)
+        return nn.relu(hidden + inputs)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 with a 3x3 stem of stride 1 and no max-pool; stages of `width` x 1, 2, 4, 8 features.
+
+    Every 3x3 convolution is padded by one on both sides; Flax's "SAME" differs at stride 2.
+    """
+
+    num_classes: int
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, images, *, train: bool = False, mask=None):
+        hidden = _conv(self.width, 3, 1)(images)
+        hidden = nn.relu(BatchNorm()(hidden, train=train, mask=mask))
+        for stage in range(4):
+            for stride in (1 if stage == 0 else 2, 1):
+                hidden = Block(self.width * 2**stage, stride)(hidden, train=train, mask=mask)
+        features = jnp.mean(hidden, axis=(1, 2))
+        return Linear(self.num_classes)(features)
+
+
+def _conv(features, size, stride):
+    return nn.Conv(features, (size, size), stride, padding=size // 2, use_bias=False, kernel_init=torch_kernel_init)

@@ -1,0 +1,23 @@
+"""A small network without normalisation, for small images and quick runs."""
+
+import flax.linen as nn
+
+from saal_jax.models.layers import Linear, torch_kernel_init
+
+
+class SmallCNN(nn.Module):
+    """Two 3x3 convolutions of `width` and `2 width` features, each with ReLU and 2x2 max-pool, then a linear layer.
+
+    About 6,000 parameters on 8x8 grey images at the default width.
+    """
+
+    num_classes: int
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, images, *, train: bool = False, mask=None):
+        hidden = images
+        for features in (self.width, 2 * self.width):
+            hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init)(hidden))
+            hidden = nn.max_pool(hidden, (2, 2), (2, 2))
+        return Linear(self.num_classes)(hidden.reshape(hidden.shape[0], -1))

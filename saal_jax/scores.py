@@ -1,0 +1,96 @@
+"""How informative is an unlabelled image? Its loss after the worst small step of the weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from saal_jax.convolution import as_matrix_products
+from saal_jax.errors import InputError
+from saal_jax.perturbation import ascend
+
+
+def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True):
+    """Loss of every image after the weights ascended, for that image alone, to where its loss is largest.
+
+    With `y` the label, `l(w) = cross_entropy(apply_fn(w, x), y)` and `g` its gradient over all of `params`, the score
+    is `l(w')` with `w' = w + rho w^2 g / (||w| g| + 1e-12)` (`adaptive`, as the released program has it), or
+    `w' = w + rho g / (|g| + 1e-12)` (plain). No gradient flows through the pseudo label. Source: Kim et al.,
+    "SAAL: Sharpness-Aware Active Learning", ICML 2023, and its released scorer.
+
+    Args:
+      apply_fn: `apply_fn(params, images[B, ...]) -> logits[B, C]`, in evaluation mode, every row for itself. It is
+        static under jit: pass the same function object to reuse the compiled program.
+      params: pytree of the weights to perturb. What must not be perturbed (running statistics) belongs in `apply_fn`.
+      images: `[B, ...]`, as `apply_fn` takes them.
+      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`.
+      rho: radius of the perturbation, >= 0; traced, so that changing it does not recompile.
+      adaptive: whether the ball is scaled by the weights.
+
+    Returns:
+      `[B]` losses in nats, in the dtype of the logits; higher is more informative.
+
+    Raises:
+      InputError: negative `rho`, or labels that are not integers `[B]` in range.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda weights, images: images @ weights
+    >>> weights, image = jnp.eye(2), jnp.array([[2.0, 1.0]])
+    >>> print(max_perturbed_loss(linear, weights, image, rho=0.0).round(4))  # log(1 + exp(-1)), the clean loss
+    [0.3133]
+    >>> print(max_perturbed_loss(linear, weights, image, rho=0.5, adaptive=False).round(4))
+    [1.0254]
+    """
+    return _losses(apply_fn, params, images, _checked(apply_fn, params, images, labels, rho), rho, adaptive)[1]
+
+
+def sharpness(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True):
+    """How much the loss of every image rises in that step: `max_perturbed_loss` minus the clean loss.
+
+    Arguments, shapes and errors are those of `max_perturbed_loss`; the paper's `diff` score.
+
+    >>> import jax.numpy as jnp
+    >>> sharpness(lambda weights, images: images @ weights, jnp.eye(2), jnp.array([[2.0, 1.0]]), rho=0.0)
+    Array([0.], dtype=float32)
+    """
+    clean, perturbed = _losses(apply_fn, params, images, _checked(apply_fn, params, images, labels, rho), rho, adaptive)
+    return perturbed - clean
+
+
+@functools.partial(jax.jit, static_argnames=("apply_fn", "adaptive"))
+def _losses(apply_fn, params, images, labels, rho, adaptive):
+    """Clean and perturbed loss, each `[B]`; written for one example, one `vmap` at the edge."""
+    apply_fn = as_matrix_products(apply_fn)
+
+    def loss_fn(params, image, label):
+        logits = apply_fn(params, image[None])[0]
+        label = jnp.argmax(logits) if label is None else label
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label), label
+
+    def score(image, label):
+        (clean, label), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params, image, label)
+        perturbed, _ = loss_fn(ascend(params, gradients, rho, adaptive=adaptive), image, label)
+        return clean, perturbed
+
+    return jax.vmap(score)(images, labels)
+
+
+def _checked(apply_fn, params, images, labels, rho):
+    """The door: static properties always, values where they are known (not while tracing)."""
+    if not isinstance(rho, jax.core.Tracer) and not rho >= 0:
+        raise InputError(f"rho is {rho}: the radius of the perturbation must be 0 or more")
+    if labels is None:
+        return None
+    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"labels are {labels.dtype}{list(labels.shape)} for {images.shape[0]} images: pass integers of shape "
+            f"[{images.shape[0]}], or None for pseudo labels"
+        )
+    if not isinstance(labels, jax.core.Tracer) and labels.size:
+        num_classes = jax.eval_shape(apply_fn, params, images).shape[-1]
+        low, high = np.min(labels), np.max(labels)
+        if low < 0 or high >= num_classes:
+            raise InputError(f"labels run from {low} to {high}, but the model has the classes 0..{num_classes - 1}")
+    return labels

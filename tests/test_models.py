@@ -1,0 +1,50 @@
+"""The networks: their size, and batch normalisation that does not see padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from saal_jax.models import MODELS
+from saal_jax.models.layers import BatchNorm
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "count"), [("resnet18", (32, 32, 3), 11_173_962), ("small_cnn", (8, 8, 1), 6_090)]
+)
+def test_number_of_parameters(name, shape, count):
+    weights = jax.eval_shape(MODELS[name](10).init, jax.random.key(0), jnp.zeros((1, *shape)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(weights.params)) == count
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padded_rows_change_nothing(name):
+    model = MODELS[name](3, width=4)
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    weights = jax.jit(model.init)(jax.random.key(1), images)
+    padded = jnp.concatenate([images, jnp.full((2, 16, 16, 3), 1e3)])
+    apply_train = jax.jit(model.apply_train)
+    logits, stats = apply_train(weights, images, jnp.ones(4))
+    padded_logits, padded_stats = apply_train(weights, padded, jnp.array([1, 1, 1, 1, 0, 0]))
+    np.testing.assert_allclose(padded_logits[:4], logits, rtol=1e-3, atol=1e-3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), padded_stats, stats)
+
+
+def test_running_variance_is_unbiased():
+    inputs = jnp.array([[1.0], [3.0], [100.0]])
+    layer = BatchNorm()
+    variables = layer.init(jax.random.key(0), inputs, train=True)
+    outputs, updated = layer.apply(variables, inputs, train=True, mask=jnp.array([1, 1, 0]), mutable=["batch_stats"])
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.1 * 2.0], rtol=1e-6)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], [0.9 + 0.1 * 2.0], rtol=1e-6)  # biased would be 1
+    np.testing.assert_allclose(outputs[:2, 0], [-1, 1], rtol=1e-5)  # normalised by the biased one
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluation_looks_at_each_row_alone(name):
+    model = MODELS[name](3, width=4)
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    weights = jax.jit(model.init)(jax.random.key(1), images)
+    apply = jax.jit(model.apply)
+    alone = jnp.concatenate([apply(weights, images[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(apply(weights, images), alone, rtol=1e-4, atol=1e-5)

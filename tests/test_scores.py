@@ -1,0 +1,147 @@
+"""The score: identities, an independent loop in float64, and its door."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from saal_jax import InputError, max_perturbed_loss, sharpness
+from saal_jax.models import resnet18, small_cnn
+
+
+def linear(params, images):
+    return images @ params["w"] + params["b"][None]
+
+
+def linear_setting(seed=0, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    params = {"w": jax.random.normal(keys[0], (4, 3), dtype), "b": jax.random.normal(keys[1], (3,), dtype)}
+    return params, jax.random.normal(keys[2], (6, 4), dtype)
+
+
+def cnn_setting(model=None, size=8):
+    model = model or small_cnn(10, width=4)
+    images = jax.random.normal(jax.random.key(1), (9, size, size, 1))
+    weights = model.init(jax.random.key(0), images)
+    return (lambda params, images: model.apply(weights._replace(params=params), images)), weights.params, images
+
+
+def cross_entropy(apply_fn, params, image, label):
+    return optax.softmax_cross_entropy_with_integer_labels(apply_fn(params, image[None])[0], label)
+
+
+def slow_score(apply_fn, params, image, label, rho, adaptive):
+    """The definition, for one image, without vmap or rewriting."""
+    gradients = jax.grad(lambda params: cross_entropy(apply_fn, params, image, label))(params)
+    flat_w, unravel = jax.flatten_util.ravel_pytree(params)
+    flat_g, _ = jax.flatten_util.ravel_pytree(gradients)
+    if adaptive:
+        moved = flat_w + rho * flat_w**2 * flat_g / (jnp.linalg.norm(jnp.abs(flat_w) * flat_g) + 1e-12)
+    else:
+        moved = flat_w + rho * flat_g / (jnp.linalg.norm(flat_g) + 1e-12)
+    return cross_entropy(apply_fn, unravel(moved), image, label)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.parametrize("network", ["small_cnn", "resnet18"])
+def test_equals_a_plain_loop_in_float64(network, adaptive):
+    with jax.enable_x64(True):
+        apply_fn, params, images = cnn_setting(resnet18(10, width=2) if network == "resnet18" else None)
+        params, images = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (params, images[:4]))
+        scores = max_perturbed_loss(apply_fn, params, images, rho=0.1, adaptive=adaptive)
+        labels = apply_fn(params, images).argmax(1)
+        expected = [slow_score(apply_fn, params, *pair, 0.1, adaptive) for pair in zip(images, labels, strict=True)]
+    assert scores.dtype == jnp.float64
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+
+
+def test_hand_worked_value_at_a_given_label():
+    params = {"w": jnp.array([[1.0, 0.0], [0.0, 1.0]]), "b": jnp.zeros(2)}
+    image = jnp.array(
+        [[0.0, 0.0]]
+    )  # p = (1/2, 1/2); gradient: only the bias, (1/2, -1/2) at label 1, of norm 1/sqrt(2)
+    score = max_perturbed_loss(linear, params, image, jnp.array([1]), rho=1.0, adaptive=False)
+    np.testing.assert_allclose(score, np.log1p(np.exp(2**0.5)), rtol=1e-6)
+
+
+def test_rho_zero_is_the_clean_loss():
+    apply_fn, params, images = cnn_setting()
+    logits = apply_fn(params, images)
+    clean = optax.softmax_cross_entropy_with_integer_labels(logits, logits.argmax(1))
+    np.testing.assert_allclose(max_perturbed_loss(apply_fn, params, images, rho=0.0), clean, rtol=1e-5)
+    np.testing.assert_array_equal(sharpness(apply_fn, params, images, rho=0.0), np.zeros(9))
+
+
+def test_sharpness_is_the_difference_to_the_clean_loss():
+    apply_fn, params, images = cnn_setting()
+    labels = jnp.arange(9) % 10
+    clean = jax.vmap(lambda image, label: cross_entropy(apply_fn, params, image, label))(images, labels)
+    rise = sharpness(apply_fn, params, images, labels, rho=0.1)
+    assert (rise > 0).all()
+    np.testing.assert_allclose(max_perturbed_loss(apply_fn, params, images, labels, rho=0.1) - clean, rise, atol=1e-5)
+
+
+def test_neither_order_nor_neighbours_matter():
+    apply_fn, params, images = cnn_setting()
+    scores = max_perturbed_loss(apply_fn, params, images)
+    order = np.random.default_rng(0).permutation(9)
+    np.testing.assert_allclose(max_perturbed_loss(apply_fn, params, images[order]), scores[order], rtol=1e-5, atol=1e-6)
+    alone = [max_perturbed_loss(apply_fn, params, images[i : i + 1])[0] for i in range(9)]
+    np.testing.assert_allclose(alone, scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_a_zero_gradient_gives_the_clean_loss(adaptive):
+    def certain(params, images):  # logits so far apart that the softmax is exactly one-hot
+        return images @ params + jnp.array([[1e4, 0.0, 0.0]])
+
+    scores = max_perturbed_loss(certain, jnp.ones((2, 3)), jnp.zeros((2, 2)), adaptive=adaptive)
+    np.testing.assert_array_equal(scores, [0.0, 0.0])
+
+
+def test_pseudo_labels_are_the_labels_of_the_largest_logit():
+    params, images = linear_setting()
+    labels = linear(params, images).argmax(1)
+    np.testing.assert_array_equal(
+        max_perturbed_loss(linear, params, images), max_perturbed_loss(linear, params, images, labels)
+    )
+    assert (
+        max_perturbed_loss(linear, params, images, (labels + 1) % 3) > max_perturbed_loss(linear, params, images)
+    ).all()
+
+
+def test_one_trace_for_all_weights_and_radii():
+    params, images = linear_setting()
+    traced = chex.assert_max_traces(linear, n=4)  # within one trace of the score: jaxpr twice, label and shape checks
+    for rho in (0.05, 0.1, 0.2):
+        max_perturbed_loss(traced, params, images, rho=rho)
+        params = jax.tree.map(lambda leaf: leaf + 1, params)
+
+
+def test_vmaps_over_an_ensemble():
+    several = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(linear_setting(seed)[0] for seed in range(3)))
+    _, images = linear_setting()
+    scores = jax.vmap(lambda params: max_perturbed_loss(linear, params, images))(several)
+    expected = max_perturbed_loss(linear, linear_setting(2)[0], images)
+    np.testing.assert_allclose(scores[2], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(rho=-0.1), "rho is -0.1"),
+        (dict(rho=float("nan")), "rho is nan"),
+        (dict(labels=jnp.zeros(6)), "integers of shape [6]"),
+        (dict(labels=jnp.zeros(5, int)), "int32[5] for 6 images"),
+        (dict(labels=jnp.array([0, 1, 2, 3, 0, 0])), "0 to 3, but the model has the classes 0..2"),
+        (dict(labels=jnp.array([0, -1, 2, 0, 0, 0])), "-1 to 2"),
+    ],
+)
+@pytest.mark.parametrize("score", [max_perturbed_loss, sharpness])
+def test_the_door(score, arguments, message):
+    params, images = linear_setting()
+    with pytest.raises(InputError) as error:
+        score(linear, params, images, **arguments)
+    assert message in str(error.value)

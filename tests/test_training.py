@@ -1,0 +1,144 @@
+"""Training: one program, real rows only, the same in both forms of the loop."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from saal_jax.models import Model, Weights, small_cnn
+from saal_jax.models.layers import BatchNorm
+from saal_jax.optimizers import OPTIMIZERS, adam, adaptive_sam, sam, sgd
+from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
+from saal_jax.training import make_step, supervised, train
+
+NORMALIZE = partial(normalize, mean=(0.3,), std=(0.4,))
+IMAGES = jax.random.randint(jax.random.key(0), (20, 8, 8, 1), 0, 256).astype(jnp.uint8)
+LABELS = jnp.arange(20) % 3
+IDS = np.arange(20, dtype=np.uint32)
+
+
+def _normalized_linear():
+    """Batch normalisation and a linear layer: the least that has running statistics."""
+    layer = BatchNorm()
+
+    def apply(weights, images, **options):
+        variables = {"params": weights.params["norm"], "batch_stats": weights.batch_stats}
+        hidden = layer.apply(variables, images.reshape(len(images), -1), **options)
+        hidden, updated = hidden if "mutable" in options else (hidden, None)
+        return hidden @ weights.params["kernel"], updated
+
+    def init(key, images):
+        variables = layer.init(key, images.reshape(len(images), -1), train=False)
+        kernel = jax.random.normal(key, (images[0].size, 3)) / 8
+        return Weights({"norm": variables["params"], "kernel": kernel}, variables["batch_stats"])
+
+    def apply_train(weights, images, mask):
+        logits, updated = apply(weights, images, train=True, mask=mask, mutable=["batch_stats"])
+        return logits, updated["batch_stats"]
+
+    return Model(init, lambda weights, images: apply(weights, images, train=False)[0], apply_train)
+
+
+NORMALIZED = _normalized_linear()
+
+
+def recipe(optimizer, model=None, augment=unchanged, normalize=NORMALIZE, **options):
+    return supervised(model or small_cnn(3, width=2), optimizer, augment, normalize, (8, 8, 1), **options)
+
+
+def run(recipe, labelled, epochs=3, batch_size=4, capacity=20):
+    state = recipe.init(jax.random.key(1))
+    arguments = dict(epochs=epochs, batch_size=batch_size, capacity=capacity)
+    return train(recipe.epoch, state, IMAGES, LABELS, IDS, labelled, jax.random.key(2), **arguments)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_lowers_the_loss_and_repeats_to_the_bit(name):
+    labelled = IDS < 10
+    ours = recipe(OPTIMIZERS[name](learning_rate=0.01))
+    state, loss = run(ours, labelled, epochs=20)
+    _, first_loss = run(ours, labelled, epochs=1)
+    assert loss < first_loss
+    chex.assert_trees_all_equal(run(ours, labelled, epochs=20)[0], state)
+
+
+@pytest.mark.parametrize("optimizer", [adam(), sam(learning_rate=0.05)], ids=["adam", "sam"])
+def test_a_compiled_epoch_equals_the_loop_of_steps(optimizer):
+    labelled = IDS < 14  # a last batch of two
+    loop, compiled = (
+        run(recipe(optimizer, NORMALIZED, crop_and_flip, compiled_loop=form), labelled) for form in (0, 1)
+    )
+    chex.assert_trees_all_close(compiled, loop, rtol=1e-4, atol=1e-5)
+
+
+def test_shapes_stay_the_same_while_labels_are_added():
+    chex.clear_trace_counter()
+    counted = chex.assert_max_traces(crop_and_flip, n=1)
+    ours = recipe(adam(), augment=counted)
+    for count in (3, 7, 20):
+        run(ours, IDS < count)
+
+
+def test_only_labelled_examples_enter_training():
+    labelled = IDS % 2 == 0
+    ours = recipe(adam(learning_rate=0.01))
+    state, loss = run(ours, labelled)
+    images, labels = IMAGES.at[1::2].set(255), LABELS.at[1::2].set(0)
+    again = ours.init(jax.random.key(1))
+    arguments = dict(epochs=3, batch_size=4, capacity=20)
+    other, other_loss = train(ours.epoch, again, images, labels, IDS, labelled, jax.random.key(2), **arguments)
+    chex.assert_trees_all_equal(state, other)
+    assert loss == other_loss
+
+
+def test_the_loss_is_the_mean_over_examples():
+    ours = recipe(sgd(learning_rate=1e-12, momentum=0.0))
+    labelled = IDS < 7
+    state = ours.init(jax.random.key(1))
+    logits = ours.apply(state.weights, IMAGES[:7])
+    expected = -jax.nn.log_softmax(logits)[np.arange(7), LABELS[:7]].mean()
+    np.testing.assert_allclose(run(ours, labelled)[1], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("perturbed", [sam, adaptive_sam])
+def test_sam_of_radius_zero_is_sgd(perturbed):
+    labelled = IDS < 10
+    plain, _ = run(recipe(sgd(learning_rate=0.05)), labelled)
+    perturbed_by, _ = run(recipe(perturbed(learning_rate=0.05, rho=0.0)), labelled)
+    chex.assert_trees_all_close(plain.weights, perturbed_by.weights, rtol=1e-5, atol=1e-6)
+    moved, _ = run(recipe(perturbed(learning_rate=0.05, rho=0.5)), labelled)
+    assert jnp.abs(moved.weights.params["Conv_0"]["kernel"] - plain.weights.params["Conv_0"]["kernel"]).max() > 1e-4
+
+
+def test_both_passes_of_sam_update_the_running_statistics():
+    def mean_after(optimizer):
+        step = make_step(NORMALIZED, optimizer, unchanged, NORMALIZE)
+        state = recipe(optimizer, NORMALIZED).init(jax.random.key(0))
+        state, _ = step(state, IMAGES, LABELS, np.arange(4), jax.random.key(0))
+        return state.weights.batch_stats["mean"]
+
+    np.testing.assert_allclose(mean_after(sam(rho=0.0)), 1.9 * mean_after(sgd()), rtol=1e-5)  # 0.9 * 0.1 m + 0.1 m
+
+
+@pytest.mark.parametrize("optimizer", [adam(), sam()], ids=["adam", "sam"])
+def test_no_convolution_inside_a_loop_on_cpu(optimizer):
+    def inside_loops(jaxpr, in_loop=False):
+        for equation in jaxpr.eqns:
+            in_inner = in_loop or equation.primitive.name in ("while", "scan")
+            if in_loop:
+                yield equation.primitive.name
+            for value in equation.params.values():
+                for inner in value if isinstance(value, (tuple, list)) else (value,):
+                    inner = getattr(inner, "jaxpr", inner)
+                    if hasattr(inner, "eqns"):
+                        yield from inside_loops(inner, in_inner)
+
+    state = recipe(optimizer).init(jax.random.key(0))
+    batches, key = np.zeros((5, 4), np.int32), jax.random.key(0)
+    for compiled_loop, expected in ((False, False), (True, True)):
+        epoch = recipe(optimizer, compiled_loop=compiled_loop).epoch
+        jaxpr = jax.make_jaxpr(lambda *a: epoch(*a, 2, key))(state, IMAGES, LABELS, batches)  # noqa: B023
+        assert ("conv_general_dilated" in set(inside_loops(jaxpr.jaxpr))) == expected
