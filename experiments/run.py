@@ -23,7 +23,7 @@ from experiments import report, workdir
 from experiments.estimate import estimate, free_disk
 from saal_jax import checkpoint, data
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.cycle import CycleState, Pool, Protocol, active_learning, make_pool, seed_key
+from saal_jax.cycle import CycleState, Pool, Protocol, active_learning, first_labels, make_pool, seed_key
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
@@ -112,12 +112,13 @@ def build(config, data_dir) -> Setup:
         functools.partial(normalize, mean=mean, std=std),
         images.shape[1:],
     )
-    offers = {"apply": recipe.apply}
+    protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(loaded.train)
+    first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun
     return Setup(
-        Protocol(*(getattr(config, key) for key in Protocol._fields)),
+        protocol,
         recipe,
-        _call(ACQUISITIONS, config.acquisition.model_dump(), offers),
-        make_pool(loaded.train),
+        _call(ACQUISITIONS, config.acquisition.model_dump(), offers={"apply": recipe.apply}),
+        pool,
         make_pool(loaded.test),
         loaded.class_names,
         {"model": model, "mean": list(mean), "std": list(std), "data": loaded.digest, "pool_size": len(images)},

@@ -1,0 +1,57 @@
+"""Runs the command and stops it from inside: `python interrupted.py SIGNAL PHASE CYCLE ARGUMENTS...`.
+
+PHASE is where the signal strikes in that cycle: train, test, score, select (scored, nothing labelled yet), or save
+(as soon as Orbax's unfinished folder is on disk). CYCLE counts the cycles of this process.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from experiments import run
+from saal_jax import cycle
+
+number, phase, at_cycle, arguments = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+finished = 0
+
+
+def strike():
+    os.kill(os.getpid(), number)
+    time.sleep(60)  # a handled signal arrives here
+
+
+def watch(folder):
+    while not list(Path(folder).rglob("*.orbax-checkpoint-tmp")):
+        time.sleep(0.0005)
+    strike()
+
+
+class Bars(run._Bars):
+    def __call__(self, name, done, total):
+        super().__call__(name, done, total)
+        if (name, finished) == (phase, at_cycle):
+            strike()
+
+
+def predict(recipe, weights, images, progress=None):
+    if (phase, finished) == ("select", at_cycle) and progress is None:  # the pseudo labels of what was chosen
+        strike()
+    return plain_predict(recipe, weights, images, progress)
+
+
+def save(directory, *rest):
+    global finished
+    if (phase, finished) == ("save", at_cycle):
+        threading.Thread(target=watch, args=[directory], daemon=True).start()
+    plain_save(directory, *rest)
+    finished += 1
+
+
+plain_predict, cycle.predict = cycle.predict, predict
+plain_save, run.checkpoint.save = run.checkpoint.save, save
+run._Bars = Bars
+signal.alarm(300)
+sys.exit(run.main(arguments))

@@ -1,0 +1,109 @@
+"""Configs: typed keys, one clear line for what is wrong, and every file loads."""
+
+import pytest
+
+from experiments import config as configs
+from saal_jax import InputError
+
+BASE = configs.load("digits_saal")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("acquisition.rh=0.1", "config.acquisition.rh: there is no such key; did you mean rho?"),
+        ("cycle=3", "config.cycle: there is no such key; did you mean cycles?"),
+        ("model.foo.bar=1", "config.model.foo.bar: there is no such key (there are name, width)"),
+        ("acquisition.rho=abc", "config.acquisition.rho='abc': input should be a valid number"),
+        ("acquisition.rho=-1", "config.acquisition.rho=-1: input should be greater than or equal to 0"),
+        ("acquisition.mode=max_diversty", "did you mean max_diversity?"),
+        ("acquisition.name=sal", "config.acquisition.name='sal': not one of random, saal; did you mean saal?"),
+        ("model.name=resnet", "config.model.name='resnet': not one of resnet18, small_cnn; did you mean resnet18?"),
+        ("acquisition=random", "write --config.acquisition.name=random"),
+        ("cycles=0", "config.cycles=0: input should be greater than 0"),
+        ("query_size=-1", "config.query_size=-1: input should be greater than 0"),
+        ("cycles=2.5", "config.cycles=2.5: input should be a valid integer"),
+        ("cycles", "write --config.cycles=VALUE"),
+        ("warm_start=maybe", "config.warm_start='maybe': input should be a valid boolean"),
+        ("optimizer.learning_rate=true", "config.optimizer.learning_rate=True: input should be a valid number"),
+        ("model.width=0", "config.model.width=0: input should be greater than or equal to 1"),
+        ("seeds=1,2,2", "config.seeds=(1, 2, 2): each seed may be named once"),
+        ("seeds=[]", "config.seeds=[]"),
+        ("augmentation=flip", "config.augmentation='flip': not one of none, crop_and_flip"),
+        ("dataset=5", "config.dataset=5: input should be a valid string"),
+    ],
+)
+def test_a_wrong_assignment_is_one_line_that_names_the_key(assignment, message):
+    with pytest.raises(InputError) as error:
+        configs.override(BASE, [f"--config.{assignment}"])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_typed():
+    config = configs.override(
+        BASE,
+        [
+            "--config.seeds=7",
+            "--config.pool_subset=None",
+            "--config.warm_start=true",
+            "--config.acquisition.rho=1",
+            "--config.acquisition.adaptive=false",
+            "--config.mean=.5,.25,1",
+            "--config.dataset=cifar10[:40%]",
+            "--config.optimizer.learning_rate=1e-2",
+        ],
+    )
+    assert config.seeds == (7,) and config.pool_subset is None and config.warm_start is True
+    assert config.acquisition.rho == 1.0 and config.acquisition.adaptive is False
+    assert config.mean == (0.5, 0.25, 1.0) and config.dataset == "cifar10[:40%]"
+    assert config.optimizer.learning_rate == 0.01
+
+
+def test_a_new_name_starts_its_section_afresh():
+    config = configs.override(BASE, ["--config.acquisition.name=random", "--config.optimizer.name=sam"])
+    assert config.acquisition.model_dump() == {"name": "random"}
+    assert config.optimizer.rho == 0.05
+    assert configs.override(BASE, ["--config.model.width=3"]).model.name == "small_cnn"
+
+
+@pytest.mark.parametrize("name", configs.names())
+def test_every_config_says_how_it_is_run_and_what_it_should_give(name):
+    config, text = configs.load(name), configs.importlib.import_module(f"experiments.configs.{name}").__doc__
+    assert f"python -m experiments.run --config={name}\n" in text
+    assert all(f"\n{part}: " in text for part in ("Protocol", "Reference", "Deviations"))
+    assert configs.summary(name) == text.splitlines()[0]
+    assert config.acquisition.name in name
+
+
+def test_the_published_protocol():
+    config = configs.load("cifar10_saal")
+    assert (config.initial_labels, config.query_size, config.cycles, config.pool_subset) == (20, 10, 100, 2000)
+    assert (config.batch_size, config.epochs, config.warm_start, config.seeds) == (10, 50, True, (123, 456, 789))
+    assert config.model.model_dump() == {"name": "resnet18", "width": 64}
+    assert config.optimizer.model_dump() == {"name": "sam", "learning_rate": 1e-3, "momentum": 0.9, "rho": 0.05}
+    assert config.acquisition.model_dump() == {
+        "name": "saal", "mode": "max_diversity", "labels": "pseudo", "rho": 0.05, "adaptive": True,
+    }  # fmt: skip
+    labelled = [20 + 10 * cycle for cycle in range(101)]
+    assert sum(50 * -(-count // 10) for count in labelled) == 262_600  # optimiser steps per seed
+
+
+def test_random_is_trained_as_its_rival_is():
+    for dataset in ("cifar10", "cifar100", "svhn_cropped", "fashion_mnist"):
+        for rest in ("", "_adam"):
+            saal, random = (configs.load(f"{dataset}_{method}{rest}") for method in ("saal", "random"))
+            assert saal.but(acquisition={"name": "random"}) == random
+
+
+def test_a_config_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from experiments.configs import digits_saal\nconfig = digits_saal.config.but(cycles=2)\n")
+    assert configs.load(str(path)).cycles == 2
+    path.write_text("config = {}\n")
+    with pytest.raises(InputError, match="the file must define `config`"):
+        configs.load(str(path))
+    with pytest.raises(InputError, match="there is no such file"):
+        configs.load(str(tmp_path / "other.py"))
+    with pytest.raises(InputError, match="did you mean cifar10_saal?"):
+        configs.load("cifar10_sal")

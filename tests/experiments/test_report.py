@@ -1,0 +1,59 @@
+"""The figures of a report, by hand."""
+
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import report
+
+
+def write_run(folder, accuracies, config=None):
+    folder.mkdir()
+    rows = [
+        f"{seed},{cycle},{20 + 10 * cycle},{accuracy},1.0,1.0"
+        for seed, curve in accuracies.items()
+        for cycle, accuracy in enumerate(curve)
+    ]
+    header = "seed,cycle,num_labelled,test_accuracy,test_loss,train_loss"
+    (folder / "metrics.csv").write_text("\n".join([header, *rows]) + "\n")
+    (folder / "config.json").write_text(json.dumps(config or {"dataset": "digits", "model": {"name": "small_cnn"}}))
+    return folder
+
+
+def test_area_under_the_curve():
+    assert report.area(np.array([20, 30, 50]), np.array([10.0, 20.0, 40.0])) == (150 + 600) / 30
+    assert report.area(np.array([20]), np.array([33.0])) == 33.0
+
+
+def test_table_and_picture(tmp_path, capsys, monkeypatch):
+    one = write_run(tmp_path / "saal", {1: [50, 60, 90], 2: [50, 60, 92], 3: [50, 60, 94]})
+    two = write_run(tmp_path / "random", {1: [50, 60, 80], 2: [50, 60, 84], 3: [50, 60, 85]})
+    picture = tmp_path / "new" / "curves.png"
+    monkeypatch.setattr("sys.argv", ["report", str(one), str(two), f"--picture={picture}"])
+    report.main()
+    text = capsys.readouterr().out
+    assert "92.00 +- 2.00" in text and "83.00 +- 2.65" in text
+    assert "saal - random" in text and "+9.00 +- 2.48" in text  # differences 10, 8, 9: t(.975, 2) = 4.303, sem = .577
+    assert "Fewer than five seeds" in text and str(picture) in text
+    assert matplotlib.image.imread(picture).shape[2] == 4
+
+
+def test_the_released_curves():
+    adam, sam = (
+        {"dataset": "cifar10", "model": {"name": "resnet18"}, "optimizer": {"name": name}} for name in ("adam", "sam")
+    )
+    finals = {name: report.figures(report.released_curves(config)) for name, config in (("adam", adam), ("sam", sam))}
+    assert all(set(figures) == {123, 456, 789} for figures in finals.values())
+    for name, final, area in (("adam", 52.7, 40.2), ("sam", 56.5, 45.3)):
+        values = np.array(list(finals[name].values()))
+        assert values.mean(0) == pytest.approx([final, area], abs=0.06)
+    assert report.released_curves(sam | {"dataset": "digits"}) == {}
+
+
+def test_no_such_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        report.main()
+    assert "has no metrics.csv" in str(stopped.value)

@@ -1,0 +1,186 @@
+"""The loop: exact counts, disjoint sets, the same start for every method, and nothing learnt from the test images."""
+
+from functools import partial
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from saal_jax import InputError
+from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.cycle import CycleState, Protocol, active_learning, make_pool, seed_key
+from saal_jax.data import Split
+from saal_jax.models import small_cnn
+from saal_jax.optimizers import adam
+from saal_jax.preprocessing import normalize, unchanged
+from saal_jax.training import supervised
+
+PROTOCOL = Protocol(6, 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
+
+
+def split(size, seed, name):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(size, dtype=np.int32) % 3
+    images = (
+        generator.integers(0, 200, (size, 8, 8, 1)).astype(np.uint8) + labels[:, None, None, None].astype(np.uint8) * 25
+    )
+    return Split(images, labels, np.array([f"{name}_{i}" for i in range(size)]))
+
+
+POOL, TEST = make_pool(split(40, 0, "train")), make_pool(split(15, 1, "test"))
+RECIPE = supervised(
+    small_cnn(3, width=2), adam(learning_rate=0.01), unchanged, partial(normalize, mean=(0.4,), std=(0.2,)), (8, 8, 1)
+)
+SAAL = ACQUISITIONS["saal"](RECIPE.apply)
+METHODS = {
+    "random": ACQUISITIONS["random"](),
+    "saal": SAAL,
+    **{f"saal, {mode}": ACQUISITIONS["saal"](RECIPE.apply, mode=mode) for mode in ("max", "diff", "diff_diversity")},
+    **{f"saal, {labels}": ACQUISITIONS["saal"](RECIPE.apply, labels=labels) for labels in ("true", "inverse_pseudo")},
+}
+
+
+def run(acquire=SAAL, protocol=PROTOCOL, seed=1, pool=POOL, test=TEST, state=None, **options):
+    """All cycles, with copies of the arrays that the next cycle would take over."""
+    cycles = active_learning(seed_key(seed), protocol, RECIPE, acquire, pool, test, 3, state, **options)
+    return [(jax.tree.map(np.array, state), result) for state, result in cycles]
+
+
+@pytest.mark.parametrize("acquire", METHODS.values(), ids=METHODS)
+def test_labels_are_counted_exactly_and_never_bought_twice(acquire):
+    cycles = run(acquire)
+    assert [result.metrics["num_labelled"] for _, result in cycles] == [6, 10, 14, 18]
+    bought = np.concatenate([result.queried["index"] for _, result in cycles])
+    assert len(set(bought.tolist())) == len(bought) == 18
+    labelled = np.zeros(40, bool)
+    for state, result in cycles:
+        assert not labelled[result.queried["index"]].any()
+        labelled[result.queried["index"]] = True
+        np.testing.assert_array_equal(state.labelled, labelled)
+        np.testing.assert_array_equal(result.queried["label"], np.asarray(POOL.labels)[result.queried["index"]])
+    assert np.bincount(np.asarray(POOL.labels)[cycles[0][1].queried["index"]]).tolist() == [2, 2, 2]
+
+
+def test_every_method_starts_alike_and_every_seed_elsewhere():
+    first = {name: run(acquire, PROTOCOL._replace(cycles=1))[0] for name, acquire in METHODS.items()}
+    for state, _ in first.values():
+        chex.assert_trees_all_equal(state, first["random"][0])
+    other, _ = run(seed=2)[0]
+    assert (other.labelled != first["saal"][0].labelled).any()
+
+
+def test_repeats_to_the_bit():
+    for (state, result), (other, other_result) in zip(run(), run(), strict=True):
+        chex.assert_trees_all_equal(state, other)
+        chex.assert_trees_all_equal(result.queried, other_result.queried)
+        assert result.metrics == other_result.metrics
+
+
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_continues_from_any_cycle_to_the_same_bits(warm_start):
+    protocol = PROTOCOL._replace(warm_start=warm_start)
+    whole = run(protocol=protocol)
+    state = whole[1][0]
+    state = CycleState(int(state.cycle), jax.tree.map(jax.numpy.array, state.train), state.labelled)
+    rest = run(protocol=protocol, state=state)
+    assert [int(state.cycle) for state, _ in rest] == [2, 3]
+    chex.assert_trees_all_equal(rest[-1][0], whole[-1][0])
+
+
+def test_cold_start_forgets_and_warm_start_continues():
+    """Adam counts its steps: over one cycle, or over all of them."""
+    counts = {}
+    for warm_start in (True, False):
+        cycles = run(protocol=PROTOCOL._replace(warm_start=warm_start))
+        counts[warm_start] = [int(state.train.opt_state[0].count) for state, _ in cycles]
+    steps = np.array([2, 3, 4, 5]) * 2  # batches of four, two epochs
+    assert counts[False] == steps.tolist()
+    assert counts[True] == np.cumsum(steps).tolist()
+
+
+def test_a_subset_of_the_pool_is_drawn_anew_each_cycle():
+    seen = []
+
+    def spy(key, pool, available, k, weights, progress):
+        seen.append(np.asarray(available).copy())
+        return METHODS["random"](key, pool, available, k, weights, progress)
+
+    cycles = run(spy, PROTOCOL._replace(pool_subset=8))
+    assert [int(available.sum()) for available in seen] == [8, 8, 8]
+    for available, (before, _) in zip(seen, cycles, strict=False):
+        assert not (available & before.labelled).any()
+    assert (seen[0] != seen[1]).any()
+
+
+def test_a_budget_larger_than_the_pool_ends_with_everything_labelled():
+    cycles = run(protocol=PROTOCOL._replace(query_size=15, cycles=9))
+    assert [result.metrics["num_labelled"] for _, result in cycles] == [6, 21, 36, 40]
+    assert len(cycles[-1][1].queried["index"]) == 4
+
+
+def test_scores_and_pseudo_labels_are_those_of_the_model_before():
+    (before, _), (_, result), *_ = run()
+    images = POOL.images[result.queried["index"]]
+    np.testing.assert_array_equal(result.queried["pseudo_label"], RECIPE.apply(before.train.weights, images).argmax(1))
+    assert np.isfinite(result.queried["score"]).all()
+
+
+def test_no_test_image_influences_training_or_selection():
+    other_test = make_pool(split(15, 9, "test"))
+    (*_, (state, result)), (*_, (other, other_result)) = run(), run(test=other_test)
+    chex.assert_trees_all_equal(state, other)
+    chex.assert_trees_all_equal(result.queried, other_result.queried)
+    assert result.metrics["test_loss"] != other_result.metrics["test_loss"]
+
+
+def test_metrics_of_a_known_model():
+    state, result = run()[-1]
+    logits = RECIPE.apply(state.train.weights, TEST.images)
+    labels = np.asarray(TEST.labels)
+    correct = np.asarray(logits.argmax(1) == labels)
+    assert result.metrics["test_accuracy"] == pytest.approx(100 * correct.mean())
+    expected = [100 * correct[labels == label].mean() for label in range(3)]
+    assert result.metrics["class_accuracies"] == pytest.approx(expected)
+    loss = -jax.nn.log_softmax(logits)[np.arange(15), labels].mean()
+    assert result.metrics["test_loss"] == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_a_score_that_is_not_finite_stops_and_names_its_example():
+    with pytest.raises(InputError, match="scores are not finite, of examples train_"):
+        diverged = supervised(
+            small_cnn(3, width=2),
+            adam(learning_rate=1e30),
+            unchanged,
+            partial(normalize, mean=(0.4,), std=(0.2,)),
+            (8, 8, 1),
+        )
+        acquire = ACQUISITIONS["saal"](diverged.apply)
+        list(active_learning(seed_key(0), PROTOCOL, diverged, acquire, POOL, TEST, 3))
+
+
+def test_one_trace_of_each_function_over_all_cycles_and_seeds():
+    chex.clear_trace_counter()
+    augment = chex.assert_max_traces(unchanged, n=1)
+    recipe = supervised(small_cnn(3, width=2), adam(), augment, partial(normalize, mean=(0.4,), std=(0.2,)), (8, 8, 1))
+    traces = []
+
+    def counted(weights, images):
+        traces.append(images.shape)
+        return recipe.apply(weights, images)
+
+    counted_recipe = recipe._replace(apply=counted)
+    acquire = ACQUISITIONS["saal"](counted)
+    after = []
+    for seed in (1, 2):
+        for _ in active_learning(seed_key(seed), PROTOCOL, counted_recipe, acquire, POOL, TEST, 3):
+            after.append(len(traces))
+    assert after[0] == 1  # prediction
+    assert after[1] == after[-1] <= 3  # and, with the first query, the score: clean and perturbed
+
+
+def test_progress_runs_through_the_phases():
+    heard = []
+    run(progress=lambda phase, done, total: heard.append((phase, done, total)), protocol=PROTOCOL._replace(cycles=1))
+    trained = [("train", 1, 2), ("train", 2, 2), ("test", 15, 15)]
+    assert heard == [*trained, ("score", 34, 34), *trained]
