@@ -34,7 +34,7 @@ from saal_jax.training import Recipe, supervised
 def main(argv=None) -> int:
     """Reads the command line and runs; returns the exit status."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     arguments, assignments = _parse(argv)
     try:
         config = configs.override(configs.load(arguments.config), assignments)
@@ -44,9 +44,9 @@ def main(argv=None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as stop:
         print("\nstopped; the same command continues after the last finished cycle", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -55,6 +55,14 @@ def main(argv=None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+class Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+
+
+def _terminate(*_):
+    raise Terminated
 
 
 def _parse(argv):

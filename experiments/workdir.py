@@ -100,6 +100,7 @@ def environment() -> dict:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **{package: importlib.metadata.version(package) for package in packages},
     }
@@ -123,7 +124,7 @@ def write_tables(workdir: Path, histories: dict, names, class_names):
         [
             seed,
             number,
-            *map(_number, [np.mean(cycle["metrics"]["class_accuracies"]), *cycle["metrics"]["class_accuracies"]]),
+            *map(_number, [np.nanmean(cycle["metrics"]["class_accuracies"]), *cycle["metrics"]["class_accuracies"]]),
         ]
         for seed, number, cycle in cycles
     ]

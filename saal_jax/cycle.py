@@ -150,13 +150,14 @@ def predict(recipe, weights, images, progress=None):
 
 
 def evaluate(recipe, weights, test, num_classes, progress):
-    """Accuracy (percent) and mean cross-entropy (nats) on the test images, and the accuracy of each class."""
+    """Accuracy (percent) and mean cross-entropy (nats) on the test images, and each class's accuracy (NaN without images)."""
     total = len(test.labels)
     logits = predict(recipe, weights, test.images, lambda done: progress("test", done, total))
     labels = np.asarray(test.labels)
     correct = logits.argmax(1) == labels
     losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(total), labels]
-    per_class = np.bincount(labels, correct, num_classes) / np.maximum(np.bincount(labels, minlength=num_classes), 1)
+    counts = np.bincount(labels, minlength=num_classes)
+    per_class = np.where(counts > 0, np.bincount(labels, correct, num_classes) / np.maximum(counts, 1), np.nan)
     return {
         "test_accuracy": 100 * float(correct.mean()),
         "test_loss": float(losses.mean()),
