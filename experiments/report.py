@@ -77,7 +77,9 @@ def table(runs: dict) -> str:
             differences = np.array([measured[name][seed] for seed in seeds]) - [measured[base][seed] for seed in seeds]
             intervals = [_interval(column) for column in differences.T]
             lines.append(f"{name + ' - ' + base:39}{intervals[0]:>20}{intervals[1]:>20}")
-    lines.append("Percent; mean +- sd over seeds; differences are paired by seed, with a 95 % confidence interval (t).")
+    lines.append("Percent; mean +- sd over seeds.")
+    if others:
+        lines[-1] += " Differences are paired by seed, with a 95 % confidence interval (t)."
     if min(map(len, runs.values())) < 5:
         lines.append("Fewer than five seeds: too few to tell small differences from chance.")
     return "\n".join(lines)

@@ -150,7 +150,7 @@ def predict(recipe, weights, images, progress=None):
 
 
 def evaluate(recipe, weights, test, num_classes, progress):
-    """Accuracy (percent) and mean cross-entropy (nats) on the test images, and each class's accuracy (NaN without images)."""
+    """Accuracy (percent) and mean cross-entropy (nats) on the test images; accuracy by class, NaN without images."""
     total = len(test.labels)
     logits = predict(recipe, weights, test.images, lambda done: progress("test", done, total))
     labels = np.asarray(test.labels)

@@ -70,15 +70,12 @@ def test_killed_in_every_phase(uninterrupted, tmp_path):
     assert_same_results(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "message"),
-    [(signal.SIGINT, 130, "stopped; the same command continues"), (signal.SIGTERM, 143, "")],
-)
-def test_stops_cleanly_when_asked(uninterrupted, tmp_path, number, status, message):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stops_cleanly_when_asked(uninterrupted, tmp_path, number, status):
     workdir = tmp_path / "run"
     stopped = stop(workdir, number, "train", 2)
     assert stopped.returncode == status
-    assert "Traceback" not in stopped.stderr and message in stopped.stderr
+    assert stopped.stderr == "\nstopped; the same command continues after the last finished cycle\n"
     assert len((workdir / "metrics.csv").read_text().splitlines()) == 3
     assert run(workdir) == 0
     assert_same_results(workdir, uninterrupted)
