@@ -38,10 +38,10 @@ def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adapt
     >>> import jax.numpy as jnp
     >>> linear = lambda weights, images: images @ weights
     >>> weights, image = jnp.eye(2), jnp.array([[2.0, 1.0]])
-    >>> print(max_perturbed_loss(linear, weights, image, rho=0.0).round(4))  # log(1 + exp(-1)), the clean loss
-    [0.3133]
-    >>> print(max_perturbed_loss(linear, weights, image, rho=0.5, adaptive=False).round(4))
-    [1.0254]
+    >>> print(f"{max_perturbed_loss(linear, weights, image, rho=0.0)[0]:.4f}")  # log(1 + exp(-1)), the clean loss
+    0.3133
+    >>> print(f"{max_perturbed_loss(linear, weights, image, rho=0.5, adaptive=False)[0]:.4f}")
+    1.0254
     """
     return _losses(apply_fn, params, images, _checked(apply_fn, params, images, labels, rho), rho, adaptive)[1]
 

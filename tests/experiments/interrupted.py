@@ -53,5 +53,6 @@ def save(directory, *rest):
 plain_predict, cycle.predict = cycle.predict, predict
 plain_save, run.checkpoint.save = run.checkpoint.save, save
 run._Bars = Bars
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 signal.alarm(300)
 sys.exit(run.main(arguments))

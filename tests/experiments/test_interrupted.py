@@ -53,17 +53,9 @@ def assert_same_results(workdir, expected):
 
 
 def test_killed_in_every_phase(uninterrupted, tmp_path):
-    """One run, killed six times: each process dies somewhere else, and the next one goes on."""
+    """One run, killed again and again: each process dies somewhere else, and the next one goes on."""
     workdir = tmp_path / "run"
-    for phase, cycle in (
-        ("train", 0),
-        ("save", 0),
-        ("score", 1),
-        ("select", 0),
-        ("save", 1),
-        ("test", 0),
-        ("train", 1),
-    ):
+    for phase, cycle in (("save", 0), ("train", 1), ("score", 1), ("select", 0), ("save", 2)):
         stopped = stop(workdir, signal.SIGKILL, phase, cycle)
         assert stopped.returncode == -signal.SIGKILL, stopped.stderr
     assert run(workdir) == 0

@@ -190,13 +190,12 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "tfds"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not beside the project")
-@pytest.mark.parametrize("name", ["cifar10_saal", "fashion_mnist_random_adam"])
-def test_a_published_config_shrunk_to_one_step(name, tmp_path, capsys):
+def test_the_published_config_shrunk_to_one_step(tmp_path, capsys):
     shrunk = ["--config.split=train[:1%]", "--config.model.width=1", "--config.epochs=1", "--config.seeds=123"]
     shrunk += ["--config.cycles=1", "--config.pool_subset=20", "--config.initial_labels=10"]
-    assert run(tmp_path / name, f"--config={name}", f"--data_dir={REAL}", *shrunk) == 0
+    assert run(tmp_path / "run", "--config=cifar10_saal", f"--data_dir={REAL}", *shrunk) == 0
     assert "3 training steps" in capsys.readouterr().out
-    assert rows(tmp_path / name / "metrics.csv")[-1]["num_labelled"] == "20"
+    assert rows(tmp_path / "run" / "metrics.csv")[-1]["num_labelled"] == "20"
 
 
 def test_help_lists_the_configs(capsys):
