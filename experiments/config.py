@@ -30,7 +30,7 @@ from saal_jax.preprocessing import AUGMENTATIONS
 class Section(pydantic.BaseModel):
     """Typed keys; unknown ones are errors."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _choice(registry):
@@ -55,10 +55,10 @@ class Config(Section):
     """All keys of an experiment, with what they mean."""
 
     dataset: str = Field(
-        description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
+        min_length=1, description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )
     split: str = Field("train", description="the split, or slice of one, that is the pool")
-    seeds: Annotated[tuple[pydantic.NonNegativeInt, ...], BeforeValidator(_several), Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_several), Field(min_length=1)]
     initial_labels: PositiveInt = Field(description="class-balanced labels before the first query")
     query_size: PositiveInt = Field(description="labels bought per cycle")
     cycles: PositiveInt = Field(description="queries")
@@ -66,7 +66,7 @@ class Config(Section):
     batch_size: PositiveInt
     pool_subset: PositiveInt | None = Field(None, description="random candidates per query; none = all")
     warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
-    augmentation: Literal[tuple(AUGMENTATIONS)] = "none"
+    augmentation: Literal[tuple(AUGMENTATIONS)] = Field(None, description="crop_and_flip or none")
     mean: Annotated[tuple[float, ...], BeforeValidator(_several)] | None = Field(
         None, description="per channel, of images in 0..1; none = the pool's own"
     )
@@ -105,11 +105,16 @@ def checked(values: dict) -> Config:
 def load(name: str) -> Config:
     """The `config` of the file of that name in experiments/configs, or of the file at that path."""
     if name.endswith(".py") or "/" in name:
-        if not Path(name).is_file():
-            raise InputError(f"--config={name}: there is no such file")
+        if not Path(name).is_file() or not name.endswith(".py"):
+            raise InputError(f"--config={name}: there is no such file of Python code (NAME.py)")
         spec = importlib.util.spec_from_file_location("config_file", name)
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except InputError:
+            raise
+        except Exception as error:  # whatever is wrong with it
+            raise InputError(f"--config={name}: {type(error).__name__}: {error}") from None
         if not isinstance(getattr(module, "config", None), Config):
             raise InputError(
                 f"--config={name}: the file must define `config`, for example `config = base.but(cycles=5)`"
@@ -138,10 +143,13 @@ def override(config: Config, assignments: list[str]) -> Config:
         if not equals:
             raise InputError(f"{assignment}: write --config.{key}=VALUE")
         section, dot, option = key.partition(".")
+        has_keys = isinstance(getattr(config, section, None), Section)
+        if dot and section in Config.model_fields and not has_keys:
+            raise InputError(f"{assignment}: {section} has no keys of its own; write --config.{section}=VALUE")
         if dot:
             changes.setdefault(section, {})
             changes[section] |= {option: _parsed(text)}
-        elif isinstance(getattr(config, section, None), Section):
+        elif has_keys:
             raise InputError(f"{assignment}: {section} has several keys; write --config.{section}.name={text}")
         else:
             changes[section] = _parsed(text)

@@ -34,17 +34,17 @@ class Cost(NamedTuple):
         )
 
 
-def estimate(setup, remaining, num_seeds) -> Cost:
-    """The cost of the cycles in `remaining` (pairs of seed and cycle); runs a few steps of each kind, twice."""
+def estimate(setup, starts) -> Cost:
+    """The cost of going on from the cycles in `starts` (by seed); runs a few steps of each kind, twice."""
     protocol, recipe, pool, test = setup.protocol, setup.recipe, setup.pool, setup.test
     size = len(pool.ids)
-    labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for _, cycle in remaining]
+    last = min(protocol.cycles, -(-(size - protocol.initial_labels) // protocol.query_size))  # then all are labelled
+    cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
+    labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
     steps = sum(protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
     candidates = [min(size - count, protocol.pool_subset or size) for count in labelled]
-    scored = sum(
-        count + protocol.query_size for (_, cycle), count in zip(remaining, candidates, strict=True) if cycle > 0
-    )
-    tested = len(remaining) * len(test.ids)
+    scored = sum(count + protocol.query_size for cycle, count in zip(cycles, candidates, strict=True) if cycle > 0)
+    tested = len(cycles) * len(test.ids)
 
     key = jax.random.key(0)
     state = recipe.init(key)
@@ -62,7 +62,7 @@ def estimate(setup, remaining, num_seeds) -> Cost:
     chunk = np.arange(size) < min(size, default_chunk_size(weights.params))
 
     def score_chunk():
-        setup.acquire(key, pool, chunk, protocol.query_size, weights, lambda done: None)
+        setup.acquire(key, pool, chunk, min(protocol.query_size, size), weights, lambda done: None)
 
     score_chunk()
     per_score = _seconds(score_chunk) / chunk.sum()
@@ -80,7 +80,7 @@ def estimate(setup, remaining, num_seeds) -> Cost:
         tested=tested,
         seconds=steps * per_step + scored * per_score + tested * per_test,
         memory=2 * image_bytes + 4 * state_bytes + 3 * parameter_bytes * int(chunk.sum()) + 2**29,
-        disk=2 * state_bytes * num_seeds,
+        disk=2 * state_bytes * len(starts),
     )
 
 

@@ -28,9 +28,15 @@ def read_curves(workdir: Path) -> dict:
     try:
         with open(workdir / "metrics.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-    except FileNotFoundError:
+    except OSError:
         raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
-    return _curves(rows, "test_accuracy")
+    try:
+        curves = _curves(rows, "test_accuracy")
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{workdir}/metrics.csv is not the table of a run: run its command again") from None
+    if not curves:
+        raise InputError(f"{workdir} has no finished cycle yet: run its command again")
+    return curves
 
 
 def released_curves(config: dict) -> dict:
@@ -130,15 +136,21 @@ def main():
     )
     parser.add_argument("--picture", type=Path, default=Path("results/curves.png"), help="default: %(default)s")
     arguments = parser.parse_args()
+    picture = arguments.picture
     try:
-        runs = {workdir.name: read_curves(workdir) for workdir in arguments.workdir}
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    released = released_curves(json.loads((arguments.workdir[0] / "config.json").read_text()))
-    arguments.picture.parent.mkdir(parents=True, exist_ok=True)
-    draw(arguments.picture, runs, released)
+        names = [workdir.name for workdir in arguments.workdir]
+        names = names if len(set(names)) == len(names) else [str(workdir) for workdir in arguments.workdir]
+        runs = {name: read_curves(workdir) for name, workdir in zip(names, arguments.workdir, strict=True)}
+        if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
+            raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
+        config = json.loads((arguments.workdir[0] / "config.json").read_text())
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(picture, runs, released_curves(config))
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     print(table(runs))
-    print(f"picture: {arguments.picture}")
+    print(f"picture: {picture}")
     print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in arguments.workdir))
 
 

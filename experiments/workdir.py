@@ -34,7 +34,7 @@ def lock(workdir: Path):
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise InputError(
                 f"--workdir={workdir} is in use by process {file.read().strip()}: wait for it, or name another"
@@ -50,29 +50,37 @@ def lock(workdir: Path):
                 workdir.rmdir()
 
 
-def check_config(workdir: Path, config: Config):
-    """Refuses to continue a run with another config, except for more cycles or more seeds."""
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    try:
-        old = json.loads(path.read_text())
-    except ValueError:
-        raise InputError(f"{path} is not JSON: restore it, or name another --workdir") from None
+def load(workdir: Path, config: Config) -> dict:
+    """What a run has to continue from: the newest intact checkpoint `(cycle, tree, record)` of every seed that has one.
+
+    Refuses a run that was begun with another config, except for more cycles or more seeds, and results whose
+    checkpoints are gone.
+    """
+    root = workdir / "checkpoints"
+    saved = checkpoint.saved_seeds(root)
+    found = {seed: checkpoint.load_newest(root / f"seed_{seed}") for seed in saved}
+    found = {seed: loaded for seed, loaded in found.items() if loaded is not None}
+    if not found and (workdir / "metrics.csv").exists():
+        raise InputError(f"{workdir} has a metrics.csv but no checkpoint to continue from: name another --workdir")
     new = config.model_dump(mode="json")
-    differing = sorted(
-        key for key in _flat(old).keys() | _flat(new).keys() if _flat(old).get(key) != _flat(new).get(key)
-    )
-    if "cycles" in differing and new["cycles"] > old["cycles"]:
-        differing.remove("cycles")
-    if "seeds" in differing and set(old["seeds"]) <= set(new["seeds"]):
-        differing.remove("seeds")
-    if differing:
-        changes = ", ".join(f"{key} ({_flat(old).get(key)} -> {_flat(new).get(key)})" for key in differing)
-        raise InputError(
-            f"{workdir} holds a run with another config: {changes}; only more cycles and added seeds continue it, "
-            "so name another --workdir"
-        )
+    for seed, (cycle, _, record) in found.items():
+        changes = _changes(record["config"], new)
+        if cycle <= config.cycles:
+            changes.pop("cycles", None)
+        if seed in config.seeds:
+            changes.pop("seeds", None)
+        if changes:
+            listed = ", ".join(f"{key} ({old} -> {value})" for key, (old, value) in changes.items())
+            raise InputError(
+                f"{workdir} holds a run with another config: {listed}; only more cycles and added seeds continue it, "
+                "so name another --workdir"
+            )
+    return found
+
+
+def _changes(old, new):
+    old, new = _flat(old), _flat(new)
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 
 def _flat(values, prefix=""):
@@ -85,12 +93,6 @@ def _flat(values, prefix=""):
 def checkpoints(workdir: Path, seed: int) -> Path:
     """Where the checkpoints of a seed lie."""
     return workdir / "checkpoints" / f"seed_{seed}"
-
-
-def load_checkpoints(workdir: Path, seeds) -> dict:
-    """The newest intact checkpoint of every seed that has one, by seed: `(cycle, tree, record)`."""
-    found = {seed: checkpoint.load_newest(checkpoints(workdir, seed)) for seed in seeds}
-    return {seed: loaded for seed, loaded in found.items() if loaded is not None}
 
 
 def environment() -> dict:
@@ -109,13 +111,19 @@ def environment() -> dict:
 def write_environment(workdir: Path) -> list[str]:
     """Records the environment; returns what changed since the run was started elsewhere or with other versions."""
     path, new = workdir / "environment.json", environment()
-    old = json.loads(path.read_text()) if path.exists() else new
+    try:
+        old = dict(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):  # none yet, or not ours
+        old = new
     write(path, json.dumps(new, indent=2) + "\n")
     return [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
 
 
-def write_tables(workdir: Path, histories: dict, names, class_names):
-    """Writes every table from the cycles of each seed: `{seed: [{"metrics", "queried", "seconds"}, ...]}`."""
+def write_tables(workdir: Path, config: Config, records: dict):
+    """Writes config.json and every table from what the checkpoints tell of each seed, in the order of the config."""
+    write(workdir / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    histories = {seed: records[seed]["history"] for seed in config.seeds if seed in records}
+    class_names = next(iter(records.values()))["class_names"]
     cycles = [(seed, number, cycle) for seed, history in histories.items() for number, cycle in enumerate(history)]
     metrics = [
         [seed, number, *(_number(cycle["metrics"][key]) for key in METRICS[2:])] for seed, number, cycle in cycles
@@ -129,18 +137,16 @@ def write_tables(workdir: Path, histories: dict, names, class_names):
         for seed, number, cycle in cycles
     ]
     first = [
-        [seed, index, names[index], label]
+        [seed, index, name, label]
         for seed, number, cycle in cycles
         if number == 0
-        for index, label in zip(cycle["queried"]["index"], cycle["queried"]["label"], strict=True)
+        for index, name, label in _columns(cycle, "index", "example_id", "label")
     ]
     chosen = [
-        [seed, number, rank, index, names[index], "" if score is None else f"{score:.9g}", pseudo_label, label]
+        [seed, number, rank, index, name, "" if score is None else f"{score:.9g}", pseudo_label, label]
         for seed, number, cycle in cycles
         if number > 0
-        for rank, (index, score, pseudo_label, label) in enumerate(
-            zip(*(cycle["queried"][key] for key in ("index", "score", "pseudo_label", "label")), strict=True)
-        )
+        for rank, (index, name, score, pseudo_label, label) in enumerate(_columns(cycle, *SELECTIONS[3:]))
     ]
     timings = [
         [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES)] for seed, number, cycle in cycles
@@ -150,6 +156,10 @@ def write_tables(workdir: Path, histories: dict, names, class_names):
     write_csv(workdir / "initial_labels.csv", INITIAL_LABELS, first)
     write_csv(workdir / "selections.csv", SELECTIONS, chosen)
     write_csv(workdir / "timings.csv", ("seed", "cycle", *(f"{phase}_seconds" for phase in PHASES)), timings)
+
+
+def _columns(cycle, *names):
+    return zip(*(cycle["queried"][name] for name in names), strict=True)
 
 
 def _number(value):

@@ -21,6 +21,7 @@ from saal_jax.models import MODELS, Weights
 from saal_jax.preprocessing import normalize
 
 _KEPT = 2
+_PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE)  # no sign of damage
 _MARGIN = 2**20  # bytes for the files around the arrays
 
 
@@ -41,20 +42,27 @@ def save(directory, cycle: int, state, record: dict):
         record=ocp.args.JsonSave({**record, "digest": _digest(tree, record)}),
     )
     with _manager(directory, writes=True) as manager:
-        if cycle in manager.all_steps():  # a damaged one, which is now written anew
-            manager.delete(cycle)
+        for step in manager.all_steps():
+            if step >= cycle:  # damaged ones, from which the run fell back
+                manager.delete(step)
         try:
-            manager.save(cycle, args=items)
-        except ValueError as error:  # tensorstore's form of ENOSPC
-            if "No space left" in str(error):
+            saved = manager.save(cycle, args=items)
+        except ValueError as error:  # tensorstore's form of ENOSPC and EDQUOT
+            if "No space left" in str(error) or "quota exceeded" in str(error):
                 raise _no_space(directory) from None
             raise
+        if not saved:
+            raise OSError(errno.EIO, "the checkpoint was not saved", str(directory))
 
 
 def load_newest(directory):
-    """`(cycle, tree, record)` of the newest checkpoint whose digest fits, or None; warns of each damaged one."""
+    """`(cycle, tree, record)` of the newest checkpoint whose digest fits, or None where there is none at all.
+
+    Warns of each damaged one, and raises InputError where all are damaged: nothing is begun anew over them.
+    """
     if not Path(directory).is_dir():
         return None
+    damaged = []
     with _manager(directory) as manager:
         for cycle in sorted(manager.all_steps(), reverse=True):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
@@ -62,13 +70,30 @@ def load_newest(directory):
                 restored = manager.restore(cycle, args=items)
                 tree, record = jax.tree.map(np.asarray, restored.state), dict(restored.record)
                 if record.pop("digest") == _digest(tree, record):
+                    for message in damaged:
+                        warnings.warn(f"{message}; using the one before", stacklevel=2)
                     return cycle, tree, record
                 reason = "its contents do not match their digest"
+            except MemoryError:
+                raise
+            except OSError as error:
+                if error.errno in _PASSING:
+                    raise
+                reason = f"it cannot be read ({error})"
             except Exception as error:  # whatever a damaged file makes the readers below raise
                 reason = f"it cannot be read ({type(error).__name__})"
-            where = Path(directory) / str(cycle)
-            warnings.warn(f"checkpoint {where} is damaged: {reason}; using the one before", stacklevel=2)
+            damaged.append(f"checkpoint {Path(directory) / str(cycle)} is damaged: {reason}")
+    if damaged:
+        raise InputError(
+            f"{damaged[0]}, nor is one before it whole: put a copy back, or remove {directory} to begin anew"
+        )
     return None
+
+
+def saved_seeds(root) -> list[int]:
+    """The seeds that have a folder of checkpoints, `seed_N`, below `root`."""
+    names = (run.name.removeprefix("seed_") for run in Path(root).glob("seed_*"))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def into(target, tree):
@@ -96,7 +121,7 @@ def load_model(workdir, seed: int | None = None):
       scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
     """
     root = Path(workdir) / "checkpoints"
-    seeds = [seed] if seed is not None else sorted(int(run.name.removeprefix("seed_")) for run in root.glob("seed_*"))
+    seeds = [seed] if seed is not None else saved_seeds(root)
     found = load_newest(root / f"seed_{seeds[0]}") if seeds else None
     if found is None:
         which = "" if seed is None else f" of seed {seed}"

@@ -39,7 +39,7 @@ def _evaluate(jaxpr, consts, args):
     for equation in jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
         primitive, params = equation.primitive, equation.params
-        if primitive.name == "conv_general_dilated" and _is_plain(params):
+        if primitive.name == "conv_general_dilated" and _is_plain(params) and equation.outvars[0].aval.size:
             outputs = [_convolution(*inputs, params)]
         elif primitive.name in _NESTED and _has_convolution(params["jaxpr"].jaxpr):
             outputs = _evaluate(params["jaxpr"].jaxpr, params["jaxpr"].consts, inputs)

@@ -72,7 +72,7 @@ def first_labels(key, protocol, pool, num_classes):
     chosen = np.asarray(class_balanced(label_key, labels, pool.ids, num_classes, protocol.initial_labels).indices)
     labelled = np.zeros(len(labels), bool)
     labelled[chosen] = True
-    return labelled, {"index": chosen, "label": labels[chosen]}
+    return labelled, {"index": chosen, "example_id": pool.names[chosen], "label": labels[chosen]}
 
 
 def active_learning(key, protocol, recipe, acquire, pool, test, num_classes, state=None, progress=None):
@@ -127,7 +127,7 @@ def query(key, protocol, recipe, acquire, pool, state, progress):
         select_key,
         pool,
         available,
-        protocol.query_size,
+        min(protocol.query_size, len(pool.ids)),
         state.train.weights,
         lambda done: progress("score", done, total),
     )
@@ -137,6 +137,7 @@ def query(key, protocol, recipe, acquire, pool, state, progress):
     labelled[chosen] = True
     queried = {
         "index": chosen,
+        "example_id": pool.names[chosen],
         "score": np.asarray(scores)[chosen],
         "pseudo_label": logits.argmax(1),
         "label": np.asarray(pool.labels)[chosen],

@@ -30,4 +30,4 @@ def unchanged(key, images):
     return images
 
 
-AUGMENTATIONS = {"none": unchanged, "crop_and_flip": crop_and_flip}
+AUGMENTATIONS = {None: unchanged, "crop_and_flip": crop_and_flip}

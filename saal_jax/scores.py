@@ -65,7 +65,10 @@ def _losses(apply_fn, params, images, labels, rho, adaptive):
     apply_fn = as_matrix_products(apply_fn)
 
     def loss_fn(params, image, label):
-        logits = apply_fn(params, image[None])[0]
+        logits = apply_fn(params, image[None])
+        if jnp.shape(logits)[:1] != (1,) or jnp.ndim(logits) != 2:
+            raise InputError(f"apply_fn gave {jnp.shape(logits)} for one image: it must return logits of shape [B, C]")
+        logits = logits[0]
         label = jnp.argmax(logits) if label is None else label
         return optax.softmax_cross_entropy_with_integer_labels(logits, label), label
 
@@ -79,10 +82,11 @@ def _losses(apply_fn, params, images, labels, rho, adaptive):
 
 def _checked(apply_fn, params, images, labels, rho):
     """The door: static properties always, values where they are known (not while tracing)."""
-    if not isinstance(rho, jax.core.Tracer) and not rho >= 0:
-        raise InputError(f"rho is {rho}: the radius of the perturbation must be 0 or more")
+    if np.ndim(rho) or not (isinstance(rho, jax.core.Tracer) or 0 <= rho < np.inf):
+        raise InputError(f"rho is {rho}: the radius of the perturbation must be one finite number, 0 or more")
     if labels is None:
         return None
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise InputError(
             f"labels are {labels.dtype}{list(labels.shape)} for {images.shape[0]} images: pass integers of shape "

@@ -6,6 +6,7 @@ from `fold_in(key, id)`, so the choice does not depend on the order of the pool;
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -19,15 +20,28 @@ class Selection(NamedTuple):
     count: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames="k")
+def _selector(select):
+    """Takes anything array-like, and compiles once for each size and `k`."""
+    compiled = jax.jit(select, static_argnames="k")
+
+    @functools.wraps(select)
+    def wrapped(key, values, ids, available, k):
+        return compiled(key, jnp.asarray(values), jnp.asarray(ids), jnp.asarray(available).astype(bool), k)
+
+    return wrapped
+
+
+@_selector
 def top_k(key, scores, ids, available, k):
-    """The `k` available examples of the largest `scores[N]`; equal scores in random order.
+    """The `k` available examples of the largest `scores[N]`; equal scores in random order, NaN last.
 
     >>> import jax, jax.numpy as jnp
     >>> top_k(jax.random.key(0), jnp.array([3.0, 9.0, 5.0]), jnp.arange(3), jnp.array([True, False, True]), 3)
     Selection(indices=Array([ 2,  0, -1], dtype=int32), count=Array(2, dtype=int32))
     """
-    order = jnp.lexsort((_bits(key, ids), -scores, ~available))
+    if jnp.issubdtype(scores.dtype, jnp.inexact):
+        scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    order = jnp.lexsort((_bits(key, ids), scores, available))[::-1]
     return _padded(order[:k].astype(jnp.int32), available, k)
 
 
@@ -38,10 +52,10 @@ def random(key, ids, available, k):
     >>> random(jax.random.key(0), jnp.arange(3), jnp.array([True, False, False]), 2)
     Selection(indices=Array([ 0, -1], dtype=int32), count=Array(1, dtype=int32))
     """
-    return top_k(key, jnp.zeros(ids.shape), ids, available, k)
+    return top_k(key, jnp.zeros(len(ids)), ids, available, k)
 
 
-@functools.partial(jax.jit, static_argnames="k")
+@_selector
 def kmeans_plusplus(key, embeddings, ids, available, k):
     """k-means++ seeding (Arthur and Vassilvitskii 2007) on `embeddings[N, D]`, or on scalar scores `[N]`.
 
@@ -54,7 +68,10 @@ def kmeans_plusplus(key, embeddings, ids, available, k):
     >>> kmeans_plusplus(jax.random.key(0), scores, jnp.arange(4), jnp.ones(4, bool), 1).indices
     Array([2], dtype=int32)
     """
-    embeddings = embeddings.reshape(embeddings.shape[0], -1)
+    size = embeddings.shape[0]
+    if k == 0 or size == 0:
+        return _padded(jnp.zeros(0, jnp.int32), available, k)
+    embeddings = embeddings.reshape(size, math.prod(embeddings.shape[1:]))
     largest = jnp.max(jnp.abs(embeddings), where=available[:, None], initial=0)
     embeddings = embeddings / jnp.where(largest > 0, largest, 1)  # so that no square overflows
     first = top_k(jax.random.fold_in(key, 0), jnp.square(embeddings).sum(1), ids, available, 1).indices[0]
@@ -71,8 +88,8 @@ def kmeans_plusplus(key, embeddings, ids, available, k):
         best = jnp.argmax(jnp.where(remaining & (weights > 0), draw, -jnp.inf))
         return indices.at[step].set(best.astype(jnp.int32)), remaining, distances
 
-    start = (jnp.full(k, first, jnp.int32), available, jnp.full(embeddings.shape[0], jnp.inf, embeddings.dtype))
-    indices, _, _ = jax.lax.fori_loop(1, k, choose, start)
+    start = (jnp.full(min(k, size), first, jnp.int32), available, jnp.full(size, jnp.inf, embeddings.dtype))
+    indices, _, _ = jax.lax.fori_loop(1, min(k, size), choose, start)
     return _padded(indices, available, k)
 
 

@@ -29,11 +29,17 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, progress=No
       numpy `[N]`, in the order of the pool, in the dtype of the scores. Rounding may differ by about 5e-7 between chunk
       sizes.
 
+    Raises:
+      InputError: leaves of `pool` of different length, scores that are not one per example, `chunk_size` below 1.
+
     >>> import jax.numpy as jnp
     >>> score_pool(lambda scale, chunk: scale * chunk.sum(1), 2.0, jnp.ones((5, 3)), chunk_size=2)
     array([6., 6., 6., 6., 6.], dtype=float32)
     """
-    size = len(jax.tree.leaves(pool)[0])
+    sizes = {leaf.shape[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(pool)}
+    if len(sizes) != 1 or None in sizes:
+        raise InputError("pool must be an array, or a pytree of arrays, that all have the same leading axis N")
+    (size,) = sizes
     chunk_size = min(default_chunk_size(params), max(size, 1)) if chunk_size is None else chunk_size
     return _sweep(score_fn, params, pool, np.arange(size), key, chunk_size, progress)
 
@@ -60,14 +66,19 @@ def score_available(score_fn, weights, pool, available, names, progress=None):
 
 def _sweep(score_fn, params, pool, positions, key, chunk_size, progress):
     """Scores `pool` at `positions`; every chunk has the same shape, the last one repeats its last example."""
-    if chunk_size < 1:
-        raise InputError(f"chunk_size is {chunk_size}: it must be at least 1")
+    if not isinstance(chunk_size, int) or chunk_size < 1:
+        raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     scores = []
     for start in range(0, len(positions), chunk_size):
         rows = positions[np.minimum(np.arange(start, start + chunk_size), len(positions) - 1)]
         chunk = jax.tree.map(lambda array: array[rows], pool)  # noqa: B023
         keys = () if key is None else (jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(rows)),)
-        scores.append(np.asarray(_score(score_fn, params, chunk, *keys))[: len(positions) - start])
+        found = _score(score_fn, params, chunk, *keys)
+        if jnp.shape(found)[:1] != (chunk_size,):
+            raise InputError(
+                f"score_fn gave {jnp.shape(found)} for a chunk of {chunk_size}: it must return [{chunk_size}]"
+            )
+        scores.append(np.asarray(found)[: len(positions) - start])
         if progress:
             progress(min(start + chunk_size, len(positions)))
     return np.concatenate(scores) if scores else np.zeros(0, np.float32)

@@ -102,6 +102,37 @@ def test_a_half_written_checkpoint_is_damaged(tmp_path):
     assert cycle == 2 and (tree["a"] == 7).all() and not messages
 
 
+def test_nothing_is_begun_anew_over_damaged_checkpoints(tmp_path):
+    for cycle in (1, 2):
+        checkpoint.save(tmp_path, cycle, small(cycle), {})
+        for path in files_of(tmp_path / str(cycle)):
+            path.write_bytes(b"junk")
+    with pytest.raises(InputError, match="2 is damaged: .* nor is one before it whole"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_every_saved_cycle_is_on_disk_whatever_else_lies_there(tmp_path):
+    checkpoint.save(tmp_path, 4, small(4), {})
+    (tmp_path / "7").mkdir()
+    (cycle, _, _), _ = load_quietly(tmp_path)
+    assert cycle == 4
+    for cycle in (5, 6):
+        checkpoint.save(tmp_path, cycle, small(cycle), {})
+        assert checkpoint.load_newest(tmp_path)[0] == cycle
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "input/output error"), MemoryError()])
+def test_a_passing_failure_is_no_damage(tmp_path, monkeypatch, error):
+    checkpoint.save(tmp_path, 1, small(), {})
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(type(error)):
+        checkpoint.load_newest(tmp_path)
+
+
 def test_exchanged_contents_do_not_match_their_digest(tmp_path):
     checkpoint.save(tmp_path, 1, small(1), {})
     checkpoint.save(tmp_path, 2, small(2), {})

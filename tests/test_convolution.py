@@ -73,6 +73,7 @@ LEFT_ALONE = {
         random_array(1, 3, 3, 4, 6),
         dict(lhs_dilation=(2, 2), padding=((1, 1), (1, 1))),
     ),
+    "nothing comes out": (random_array(0, 2, 3, 3, 4), random_array(1, 5, 5, 4, 6), dict(padding="VALID")),
     "cropping": (random_array(0, 2, 8, 8, 4), random_array(1, 3, 3, 4, 6), dict(padding=((-1, 0), (0, -1)))),
 }
 

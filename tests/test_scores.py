@@ -133,11 +133,33 @@ def test_vmaps_over_an_ensemble():
     np.testing.assert_allclose(scores[2], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_stays_half_and_is_finite(dtype):
+    params, images = jax.tree.map(lambda leaf: leaf.astype(dtype), linear_setting())
+    for rho in (0.05, np.float32(0.05), jnp.float32(0.05)):
+        scores = max_perturbed_loss(linear, params, images, rho=rho)
+        assert scores.dtype == dtype
+        exact = max_perturbed_loss(linear, *jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, images)))
+        np.testing.assert_allclose(scores.astype(jnp.float32), exact, rtol=0.1, atol=0.05)
+    flat = max_perturbed_loss(linear, jax.tree.map(lambda leaf: leaf * 0, params), images[:1] * 0, jnp.array([0]))
+    assert np.isfinite(flat).all()
+    saturated = max_perturbed_loss(linear, jax.tree.map(lambda leaf: leaf * 30, params), images)
+    assert np.isfinite(saturated).all()
+
+
+def test_the_logits_of_a_batch_are_asked_for():
+    params, images = linear_setting()
+    with pytest.raises(InputError, match="must return logits of shape"):
+        max_perturbed_loss(lambda params, images: linear(params, images)[0], params, images)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (dict(rho=-0.1), "rho is -0.1"),
         (dict(rho=float("nan")), "rho is nan"),
+        (dict(rho=float("inf")), "rho is inf"),
+        (dict(labels=[0, 1, 2]), "int64[3] for 6 images"),
         (dict(labels=jnp.zeros(6)), "integers of shape [6]"),
         (dict(labels=jnp.zeros(5, int)), "int32[5] for 6 images"),
         (dict(labels=jnp.array([0, 1, 2, 3, 0, 0])), "0 to 3, but the model has the classes 0..2"),

@@ -53,6 +53,23 @@ def test_top_k_takes_the_largest(scores, mask):
     np.testing.assert_array_equal(scores[np.asarray(indices)[: int(count)]], expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint32, np.int32, np.float16, bool])
+def test_top_k_of_any_type(dtype):
+    scores = np.array([3, 9, 0, 1]).astype(dtype)
+    if np.issubdtype(dtype, np.signedinteger):
+        scores[2] = np.iinfo(dtype).min
+    indices = top_k(jax.random.key(0), scores, [7, 8, 9, 10], [1, 1, 1, 1], 4).indices
+    assert (np.diff(scores[np.asarray(indices)].astype(float)) <= 0).all()
+
+
+@pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
+def test_nothing_to_choose(select):
+    key, scores, ids = jax.random.key(0), jnp.arange(3.0), np.arange(3)
+    assert select(key, scores, ids, np.ones(3, bool), 0).indices.shape == (0,)
+    assert select(key, scores, ids, np.zeros(3, bool), 2).indices.tolist() == [-1, -1]
+    assert select(key, scores[:0], ids[:0], np.ones(0, bool), 2).indices.tolist() == [-1, -1]
+
+
 def test_not_a_number_outside_the_available_does_not_matter():
     scores = jnp.array([jnp.nan, 1.0, 2.0, jnp.nan, 0.5])
     available = np.array([False, True, True, False, True])

@@ -54,6 +54,20 @@ def test_progress_and_an_empty_pool():
     assert score_pool(lambda params, chunk: chunk, (), np.zeros((0, 3)), chunk_size=4).shape == (0,)
 
 
+@pytest.mark.parametrize(
+    ("pool", "score_fn", "message"),
+    [
+        ((np.ones(5), np.ones(3)), lambda params, chunk: chunk[0], "same leading axis"),
+        ([1.0, 2.0], lambda params, chunk: chunk[0], "same leading axis"),
+        (np.ones((5, 2)), lambda params, chunk: chunk.sum(), r"gave \(\) for a chunk of 2"),
+        (np.ones((5, 3)), lambda params, chunk: chunk.sum(0), r"gave \(3,\) for a chunk of 2"),
+    ],
+)
+def test_one_score_per_example_or_an_error(pool, score_fn, message):
+    with pytest.raises(InputError, match=message):
+        score_pool(score_fn, (), pool, chunk_size=2)
+
+
 def test_chunk_size_follows_the_bytes_of_the_weights():
     small, large = {"w": np.zeros(10)}, {"w": np.zeros(2**27, np.uint8)}
     assert default_chunk_size(small) > default_chunk_size(large) == 4  # 1 GiB for two copies of 128 MiB each

@@ -99,6 +99,8 @@ def _is_folder(source):
 
 
 def _checked(split, where, num_classes):
+    if not split.images.size:
+        raise InputError(f"{where}: images of shape {_shape(split)} hold nothing; store [N, H, W, C]")
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
     if wrong.size:
         value, example = split.labels[wrong[0]], split.ids[wrong[0]]

@@ -40,7 +40,14 @@ def read_npz(path: str, split: str, test_split: str):
         reason = images.one_line(error)
         raise InputError(f"{path}: no .npz file of plain arrays ({reason}); write it with np.savez") from None
     parts = {name: _npz_part(path, name, arrays) for name in ("train", "test")}
-    names = arrays.get("class_names", np.arange(parts["train"][1].max(initial=0) + 1))
+    names = arrays.get("class_names")
+    if names is None:
+        pixels, labels, ids = parts["train"]
+        largest = labels.max(initial=0)
+        if largest >= max(len(labels), 1):
+            example = str(ids[labels.argmax()])
+            raise InputError(f"{path}: label {largest} of example {example!r}: number the classes from 0, without gaps")
+        names = np.arange(largest + 1)
     return *_take_both(parts, split, test_split, path), names.astype(str).tolist()
 
 
@@ -70,6 +77,9 @@ def read_folder(path: str, split: str, test_split: str, cache_dir: str | None):
     if not root.is_dir():
         raise InputError(f"{path}: no such folder; check the path")
     found = [p.relative_to(root) for p in root.glob("*/*/*") if p.suffix.lower() in SUFFIXES]
+    for name in map(str, found):
+        if "\\udc" in ascii(name):  # bytes that are no text
+            raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
     names = [p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts)]
     if not names:
         raise InputError(f"{path}: no images; lay them out as train/<class>/*.png (or jpg) and test/<class>/*.png")

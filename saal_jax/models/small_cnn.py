@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from saal_jax.errors import InputError
 from saal_jax.models.layers import Linear, torch_kernel_init
 
 
@@ -16,6 +17,10 @@ class SmallCNN(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool = False, mask=None):
+        if min(images.shape[1:3]) < 4:
+            raise InputError(
+                f"images are {'x'.join(map(str, images.shape[1:]))} (height, width, channels): at least 4x4"
+            )
         hidden = images
         for features in (self.width, 2 * self.width):
             hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init)(hidden))

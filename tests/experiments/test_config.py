@@ -29,7 +29,11 @@ BASE = configs.load("digits_saal")
         ("model.width=0", "config.model.width=0: input should be greater than or equal to 1"),
         ("seeds=1,2,2", "config.seeds=(1, 2, 2): each seed may be named once"),
         ("seeds=[]", "config.seeds=[]"),
-        ("augmentation=flip", "config.augmentation='flip': not one of none, crop_and_flip"),
+        ("augmentation=flip", "config.augmentation='flip': not one of crop_and_flip"),
+        ("seeds=4294967296", "config.seeds.0=4294967296: input should be less than 4294967296"),
+        ("seeds.bar=1", "seeds has no keys of its own; write --config.seeds=VALUE"),
+        ("acquisition.rho=1e999", "config.acquisition.rho=inf: input should be a finite number"),
+        ("dataset=", "config.dataset='': string should have at least 1 character"),
         ("dataset=5", "config.dataset=5: input should be a valid string"),
     ],
 )
@@ -46,6 +50,7 @@ def test_values_are_typed():
         [
             "--config.seeds=7",
             "--config.pool_subset=None",
+            "--config.augmentation=none",
             "--config.warm_start=true",
             "--config.acquisition.rho=1",
             "--config.acquisition.adaptive=false",
@@ -54,7 +59,12 @@ def test_values_are_typed():
             "--config.optimizer.learning_rate=1e-2",
         ],
     )
-    assert config.seeds == (7,) and config.pool_subset is None and config.warm_start is True
+    assert (
+        config.seeds == (7,)
+        and config.pool_subset is None
+        and config.augmentation is None
+        and config.warm_start is True
+    )
     assert config.acquisition.rho == 1.0 and config.acquisition.adaptive is False
     assert config.mean == (0.5, 0.25, 1.0) and config.dataset == "cifar10[:40%]"
     assert config.optimizer.learning_rate == 0.01
@@ -102,6 +112,9 @@ def test_a_config_file_of_ones_own(tmp_path):
     assert configs.load(str(path)).cycles == 2
     path.write_text("config = {}\n")
     with pytest.raises(InputError, match="the file must define `config`"):
+        configs.load(str(path))
+    path.write_text("config = nothing\n")
+    with pytest.raises(InputError, match="mine.py: NameError: name 'nothing' is not defined"):
         configs.load(str(path))
     with pytest.raises(InputError, match="there is no such file"):
         configs.load(str(tmp_path / "other.py"))

@@ -52,8 +52,29 @@ def test_the_released_curves():
     assert report.released_curves(sam | {"dataset": "digits"}) == {}
 
 
-def test_no_such_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
+def test_runs_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    runs = [write_run(tmp_path / folder / "run", {1: [50, value]}) for folder, value in (("a", 60), ("b", 70))]
+    monkeypatch.setattr("sys.argv", ["report", *map(str, runs), f"--picture={tmp_path / 'curves.png'}"])
+    report.main()
+    text = capsys.readouterr().out
+    assert str(runs[0]) in text and str(runs[1]) in text and "60.00" in text and "70.00" in text
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "picture", "message"),
+    [
+        (None, "a.png", "has no metrics.csv"),
+        ({}, "a.png", "has no finished cycle yet"),
+        ({1: [50, "?"]}, "a.png", "is not the table of a run"),
+        ({1: [50, 60]}, "a.foo", "name a file that ends in .png"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_line(tmp_path, monkeypatch, capsys, accuracies, picture, message):
+    run = tmp_path / "run" if accuracies is None else write_run(tmp_path / "run", accuracies)
+    monkeypatch.setattr("sys.argv", ["report", str(run), f"--picture={tmp_path / picture}"])
     with pytest.raises(SystemExit) as stopped:
         report.main()
-    assert "has no metrics.csv" in str(stopped.value)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in error and error.count("\n") == 1

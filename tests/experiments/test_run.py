@@ -98,6 +98,40 @@ def test_more_cycles_and_seeds_continue(finished, tmp_path):
         assert (workdir / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("lost", ["metrics.csv", "selections.csv", "config.json", "environment.json"])
+def test_lost_or_spoilt_files_are_written_again_from_the_checkpoints(finished, tmp_path, lost):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    (workdir / lost).unlink()
+    if lost.endswith("json"):
+        (workdir / lost).write_text("[]")
+    assert run(workdir, *SMALL) == 0
+    if lost != "environment.json":
+        assert (workdir / lost).read_bytes() == (finished / lost).read_bytes()
+    assert run(workdir, *SMALL, "--config.cycles=3") == 0
+
+
+def test_an_extension_that_achieved_nothing_can_be_taken_back(finished, tmp_path, capsys, monkeypatch):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("saal_jax.cycle.train", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(workdir, *SMALL, "--config.cycles=4", "--config.seeds=1,2,9") == 130
+    assert run(workdir, *SMALL) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_results_without_their_checkpoints_are_not_overwritten(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints")
+    assert "no checkpoint to continue from" in refused(capsys, workdir, *SMALL)
+
+
+def test_the_config_is_known_without_its_file(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    (workdir / "config.json").unlink()
+    message = refused(capsys, workdir, *SMALL, "--config.cycles=3", "--config.model.width=3")
+    assert "model.width (2 -> 3)" in message
+
+
 def test_another_config_is_refused_with_the_differing_keys(finished, capsys):
     message = refused(capsys, finished, *SMALL, "--config.acquisition.rho=0.1", "--config.epochs=2")
     assert "acquisition.rho (0.05 -> 0.1)" in message and "epochs (1 -> 2)" in message and "cycles" in message
@@ -152,6 +186,7 @@ def test_a_diverged_model_stops_with_its_examples_and_keeps_the_checkpoint(tmp_p
     arguments = [*SMALL, "--config.seeds=1", "--config.optimizer.learning_rate=1e30"]
     assert run(tmp_path / "run", *arguments) == 2
     message = capsys.readouterr().err
+    assert "warning: the loss is not finite" in message
     assert "scores are not finite, of examples digits_" in message and "learning_rate" in message
     assert (tmp_path / "run" / "checkpoints" / "seed_1" / "0").is_dir()
     assert len(rows(tmp_path / "run" / "metrics.csv")) == 1
