@@ -63,6 +63,11 @@ def area(num_labelled, accuracy) -> float:
     return float(np.trapezoid(accuracy, num_labelled) / (num_labelled[-1] - num_labelled[0]))
 
 
+def upto(limit: int, curves: dict) -> dict:
+    """The part of each curve with at most `limit` labels."""
+    return {seed: (labels[labels <= limit], accuracy[labels <= limit]) for seed, (labels, accuracy) in curves.items()}
+
+
 def figures(curves: dict) -> dict:
     """Per seed: final accuracy, and area under the curve."""
     return {seed: (accuracy[-1], area(labels, accuracy)) for seed, (labels, accuracy) in curves.items()}
@@ -70,12 +75,12 @@ def figures(curves: dict) -> dict:
 
 def table(runs: dict) -> str:
     """Mean and sd of final accuracy and area under the curve, and each run's paired difference to the last one."""
-    measured = {name: figures(curves) for name, curves in runs.items()}
+    reached = [labels[-1] for curves in runs.values() for labels, _ in curves.values()]
+    measured = {name: figures(upto(min(reached), curves)) for name, curves in runs.items()}
     lines = [f"{'':24}{'labels':>8}{'seeds':>7}{'final accuracy':>20}{'area under curve':>20}"]
     for name, values in measured.items():
         final, areas = np.array(list(values.values())).T
-        labels = max(labels[-1] for labels, _ in runs[name].values())
-        lines.append(f"{name:24}{labels:>8}{len(values):>7}{_mean_sd(final):>20}{_mean_sd(areas):>20}")
+        lines.append(f"{name:24}{min(reached):>8}{len(values):>7}{_mean_sd(final):>20}{_mean_sd(areas):>20}")
     *others, base = measured
     for name in others:
         seeds = sorted(measured[name].keys() & measured[base].keys())
@@ -86,6 +91,8 @@ def table(runs: dict) -> str:
     lines.append("Percent; mean +- sd over seeds.")
     if others:
         lines[-1] += " Differences are paired by seed, with a 95 % confidence interval (t)."
+    if max(reached) > min(reached):
+        lines.append(f"Compared at {min(reached)} labels, the most that every seed has; some have {max(reached)}.")
     if min(map(len, runs.values())) < 5:
         lines.append("Fewer than five seeds: too few to tell small differences from chance.")
     return "\n".join(lines)
@@ -104,14 +111,12 @@ def draw(path: Path, runs: dict, released: dict):
     """Learning curves: mean over seeds, with a band of one sd, and the released curves in grey."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     if released:
-        labels, mean, _ = _band(released)
+        labels, mean, _ = _band(upto(max(labels[-1] for run in runs.values() for labels, _ in run.values()), released))
         axes.plot(labels, mean, color="grey", linestyle="--", label=f"released by the authors ({len(released)} seeds)")
     for name, curves in runs.items():
         labels, mean, sd = _band(curves)
         (line,) = axes.plot(labels, mean, marker="o", markersize=3, label=f"{name} ({len(curves)} seeds)")
         axes.fill_between(labels, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
-    if released:
-        axes.set_xlim(right=1.05 * max(labels[-1] for curves in runs.values() for labels, _ in curves.values()))
     axes.set(xlabel="labelled images", ylabel="test accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend()

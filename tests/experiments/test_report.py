@@ -52,6 +52,14 @@ def test_the_released_curves():
     assert report.released_curves(sam | {"dataset": "digits"}) == {}
 
 
+def test_unfinished_runs_are_compared_at_the_labels_that_all_have(tmp_path):
+    one = report.read_curves(write_run(tmp_path / "one", {1: [50, 60, 90], 2: [50, 70]}))
+    two = report.read_curves(write_run(tmp_path / "two", {1: [50, 61, 62], 2: [50, 71, 99]}))
+    text = report.table({"one": one, "two": two})
+    assert "65.00 +- 7.07" in text and "66.00 +- 7.07" in text and "-1.00 +- 0.00" in text
+    assert "Compared at 30 labels, the most that every seed has; some have 40." in text
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
