@@ -11,7 +11,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 
 .PHONY: run test clean python
 
-run: $(VENV)/.run-installed ## SAAL and Random on the embedded digits, and both in one picture
+run: $(VENV)/.run-installed
 	$(BIN)/python -m experiments.run --config=digits_random
 	$(BIN)/python -m experiments.run --config=digits_saal
 	$(BIN)/python -m experiments.report results/digits_saal results/digits_random --picture=results/digits.png

@@ -37,13 +37,20 @@ def _choice(registry):
     """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
     sections = []
     for name, function in registry.items():
-        options = {
-            option.name: (option.annotation, option.default)
-            for option in inspect.signature(function).parameters.values()
-            if option.kind is option.KEYWORD_ONLY
-        }
+        options = {option.name: (option.annotation, option.default) for option in _options(function)}
         sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))
     return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
+
+
+def _options(function):
+    """The keyword-only parameters of a function."""
+    return [option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY]
+
+
+def _described(registry):
+    """The names of a section and the keys of each, in a line."""
+    keys = {name: [option.name for option in _options(function)] for name, function in registry.items()}
+    return "; ".join(f"name={name}" + (f" ({', '.join(of)})" if of else "") for name, of in keys.items())
 
 
 def _several(value):
@@ -58,22 +65,26 @@ class Config(Section):
         min_length=1, description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )
     split: str = Field("train", description="the split, or slice of one, that is the pool")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_several), Field(min_length=1)]
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
+        BeforeValidator(_several),
+        Field(min_length=1, description="one run each, compared pairwise"),
+    ]
     initial_labels: PositiveInt = Field(description="class-balanced labels before the first query")
     query_size: PositiveInt = Field(description="labels bought per cycle")
     cycles: PositiveInt = Field(description="queries")
     epochs: PositiveInt = Field(description="passes over the labelled images in each cycle")
-    batch_size: PositiveInt
+    batch_size: PositiveInt = Field(description="of training; the last batch of an epoch may be smaller")
     pool_subset: PositiveInt | None = Field(None, description="random candidates per query; none = all")
     warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
     augmentation: Literal[tuple(AUGMENTATIONS)] = Field(None, description="crop_and_flip or none")
     mean: Annotated[tuple[float, ...], BeforeValidator(_several)] | None = Field(
         None, description="per channel, of images in 0..1; none = the pool's own"
     )
-    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)] | None = None
-    model: _choice(MODELS)
-    optimizer: _choice(OPTIMIZERS)
-    acquisition: _choice(ACQUISITIONS)
+    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)] | None = Field(None, description="likewise")
+    model: _choice(MODELS) = Field(description=_described(MODELS))
+    optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))
+    acquisition: _choice(ACQUISITIONS) = Field(description=_described(ACQUISITIONS))
 
     @pydantic.field_validator("seeds")
     @classmethod
@@ -132,7 +143,10 @@ def names() -> list[str]:
 
 def summary(name: str) -> str:
     """The first line of a config file's docstring."""
-    return importlib.import_module(f"{configs.__name__}.{name}").__doc__.splitlines()[0]
+    try:
+        return (importlib.import_module(f"{configs.__name__}.{name}").__doc__ or "(no docstring)").splitlines()[0]
+    except Exception as error:  # one broken file must not hide the others
+        return f"(cannot be loaded: {error})"
 
 
 def override(config: Config, assignments: list[str]) -> Config:
@@ -178,7 +192,7 @@ def _explain(error, values):
     if error["type"] in ("union_tag_invalid", "literal_error"):
         context = error["ctx"]
         given = context.get("tag", given)
-        valid = re.findall(r"'(\w+)'", context.get("expected_tags", context.get("expected")))
+        valid = re.findall(r"\w+", context.get("expected_tags", context.get("expected")).replace(" or ", " "))
         name = f"config.{key}.name" if "tag" in context else f"config.{key}"
         return f"{name}={given!r}: not one of {', '.join(valid)}{_nearest(str(given), valid)}"
     message = error["msg"].removeprefix("Value error, ")
@@ -189,8 +203,7 @@ def _keys(path, section):
     if len(path) == 1:
         return list(Config.model_fields)
     registry = {"model": MODELS, "optimizer": OPTIMIZERS, "acquisition": ACQUISITIONS}[path[0]]
-    parameters = inspect.signature(registry[section["name"]]).parameters.values()
-    return ["name", *(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)]
+    return ["name", *(option.name for option in _options(registry[section["name"]]))]
 
 
 def _nearest(word, valid):

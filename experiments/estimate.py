@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from saal_jax.cycle import predict
+from saal_jax.cycle import EVALUATION_CHUNK, capacity, predict
 from saal_jax.sweep import default_chunk_size
 from saal_jax.training import train
 
@@ -49,12 +49,11 @@ def estimate(setup, starts) -> Cost:
     key = jax.random.key(0)
     state = recipe.init(key)
     weights = jax.tree.map(lambda leaf: leaf.copy(), state.weights)  # training donates its own
-    capacity = min(size, protocol.initial_labels + protocol.cycles * protocol.query_size)
     few = np.arange(size) < min(size, _STEPS * protocol.batch_size)
     timed_steps = -(-int(few.sum()) // protocol.batch_size)
 
     def train_few(state):
-        arguments = {"epochs": 1, "batch_size": protocol.batch_size, "capacity": capacity}
+        arguments = {"epochs": 1, "batch_size": protocol.batch_size, "capacity": capacity(protocol, pool)}
         return train(recipe.epoch, state, pool.images, pool.labels, pool.ids, few, key, **arguments)[0]
 
     state = train_few(state)
@@ -66,7 +65,7 @@ def estimate(setup, starts) -> Cost:
 
     score_chunk()
     per_score = _seconds(score_chunk) / chunk.sum()
-    batch = test.images[:500]
+    batch = test.images[:EVALUATION_CHUNK]
     predict(recipe, weights, batch)
     per_test = _seconds(lambda: predict(recipe, weights, batch)) / len(batch)
 
@@ -74,13 +73,13 @@ def estimate(setup, starts) -> Cost:
     parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(weights.params))
     image_bytes = pool.images.nbytes + test.images.nbytes
     return Cost(
-        labels=capacity,
+        labels=capacity(protocol, pool),
         steps=steps,
         scored=scored,
         tested=tested,
         seconds=steps * per_step + scored * per_score + tested * per_test,
         memory=2 * image_bytes + 4 * state_bytes + 3 * parameter_bytes * int(chunk.sum()) + 2**29,
-        disk=2 * state_bytes * len(starts),
+        disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
 
 

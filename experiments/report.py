@@ -41,7 +41,7 @@ def read_curves(workdir: Path) -> dict:
 
 def released_curves(config: dict) -> dict:
     """The curves the SAAL authors released for this setting (CIFAR-10 only), by seed; empty where there are none."""
-    if config["dataset"] != "cifar10" or config["model"]["name"] != "resnet18":
+    if config.get("dataset") != "cifar10" or config["model"]["name"] != "resnet18":
         return {}
     with open(RELEASED, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["optimizer"] == config["optimizer"]["name"]]
@@ -112,7 +112,9 @@ def draw(path: Path, runs: dict, released: dict):
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     if released:
         labels, mean, _ = _band(upto(max(labels[-1] for run in runs.values() for labels, _ in run.values()), released))
-        axes.plot(labels, mean, color="grey", linestyle="--", label=f"released by the authors ({len(released)} seeds)")
+        axes.plot(
+            labels, mean, color="grey", linestyle="--", label=f"SAAL, released by the authors ({len(released)} seeds)"
+        )
     for name, curves in runs.items():
         labels, mean, sd = _band(curves)
         (line,) = axes.plot(labels, mean, marker="o", markersize=3, label=f"{name} ({len(curves)} seeds)")
@@ -148,7 +150,10 @@ def main():
         runs = {name: read_curves(workdir) for name, workdir in zip(names, arguments.workdir, strict=True)}
         if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
             raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
-        config = json.loads((arguments.workdir[0] / "config.json").read_text())
+        try:
+            config = json.loads((arguments.workdir[0] / "config.json").read_text())
+        except (FileNotFoundError, ValueError):
+            config = {}
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw(picture, runs, released_curves(config))
     except (InputError, OSError) as error:

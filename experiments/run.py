@@ -50,8 +50,12 @@ def main(argv=None) -> int:
             return 1
         print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
         return 2
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if (
+            not isinstance(error, MemoryError)
+            and "RESOURCE_EXHAUSTED" not in str(error)
+            and "Out of memory" not in str(error)
+        ):
             raise
         print("error: out of memory: lower --config.model.width or --config.batch_size", file=sys.stderr)
         return 1
@@ -93,14 +97,15 @@ def _parse(argv):
 
 def run(config, directory, data_dir=None, dry_run=False):
     """Runs, or continues, every seed to its last cycle; records after each cycle."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"--workdir={directory} is a file: name a directory")
     with contextlib.nullcontext() if dry_run else workdir.lock(directory):
         found = workdir.load(directory, config)
+        records = {seed: record for seed, (_, _, record) in found.items()}
         starts = {seed: start for seed in config.seeds if (start := _start(config, found.get(seed))) is not None}
         if not starts:
-            print(f"{directory} is finished: all {len(config.seeds)} seeds have their {config.cycles} cycles")
-            return (
-                None if dry_run else finish(directory, config, {seed: record for seed, (_, _, record) in found.items()})
-            )
+            print(f"{directory} is finished: seeds {', '.join(map(str, config.seeds))} have all their cycles")
+            return None if dry_run else finish(directory, config, records)
         setup = build(config, data_dir)
         for seed, (_, _, record) in found.items():
             if record["data"] != setup.record["data"]:
@@ -117,7 +122,6 @@ def run(config, directory, data_dir=None, dry_run=False):
             return None
         for change in workdir.write_environment(directory):
             _warn(f"{change} since the last cycle: the same bytes are not promised")
-        records = {seed: record for seed, (_, _, record) in found.items()}
         for seed in starts:
             run_seed(seed, config, setup, directory, records, found.pop(seed, None))
         return finish(directory, config, records)
@@ -162,7 +166,7 @@ def run_seed(seed, config, setup, directory, records, found):
         }
         history = [*history, {"metrics": result.metrics, "queried": queried, "seconds": result.seconds}]
         arrays = {"train": state.train, "labelled": state.labelled, "key": jax.random.key_data(key)}
-        records[seed] = {**setup.record, "config": config.model_dump(mode="json"), "history": history}
+        records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
         checkpoint.save(directory / "checkpoints" / f"seed_{seed}", state.cycle, arrays, records[seed])
         workdir.write_tables(directory, config, records)
         _tell(seed, config, state.cycle, result)

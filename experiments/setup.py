@@ -16,7 +16,7 @@ from saal_jax.training import Recipe, supervised
 
 
 class Setup(NamedTuple):
-    """A config, made real: arrays on the device and functions that are compiled once."""
+    """A config, made real."""
 
     protocol: Protocol
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""The files of a run: the lock, the config it may continue with, and the tables, rewritten whole after every cycle."""
+"""The files of a run: the lock, what there is to continue from, and the tables, rewritten whole after every cycle."""
 
 import contextlib
 import csv
@@ -64,6 +64,8 @@ def load(workdir: Path, config: Config) -> dict:
         raise InputError(f"{workdir} has a metrics.csv but no checkpoint to continue from: name another --workdir")
     new = config.model_dump(mode="json")
     for seed, (cycle, _, record) in found.items():
+        if record["seed"] != seed:
+            raise InputError(f"{root}/seed_{seed} holds checkpoints of seed {record['seed']}: move them back")
         changes = _changes(record["config"], new)
         if cycle <= config.cycles:
             changes.pop("cycles", None)
@@ -88,11 +90,6 @@ def _flat(values, prefix=""):
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def checkpoints(workdir: Path, seed: int) -> Path:
-    """Where the checkpoints of a seed lie."""
-    return workdir / "checkpoints" / f"seed_{seed}"
 
 
 def environment() -> dict:
@@ -181,5 +178,7 @@ def write(path: Path, text: str):
     try:
         temporary.write_text(text)
         os.replace(temporary, path)
+    except OSError as error:  # a full disk does not say which file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -84,9 +84,7 @@ def load_newest(directory):
                 reason = f"it cannot be read ({type(error).__name__})"
             damaged.append(f"checkpoint {Path(directory) / str(cycle)} is damaged: {reason}")
     if damaged:
-        raise InputError(
-            f"{damaged[0]}, nor is one before it whole: put a copy back, or remove {directory} to begin anew"
-        )
+        raise InputError(f"{damaged[0]}, nor is one before it whole: put a copy back, or begin anew elsewhere")
     return None
 
 
@@ -106,7 +104,7 @@ def load_model(workdir, seed: int | None = None):
 
     Args:
       workdir: the directory of a run of `experiments.run`.
-      seed: which of its seeds; `None` is the lowest.
+      seed: which of its seeds; `None` is the lowest that has a checkpoint.
 
     Returns:
       `(apply_fn, params)`, with `apply_fn(params, images[B, H, W, C]) -> logits[B, num_classes]` in evaluation mode, on
@@ -121,8 +119,8 @@ def load_model(workdir, seed: int | None = None):
       scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
     """
     root = Path(workdir) / "checkpoints"
-    seeds = [seed] if seed is not None else saved_seeds(root)
-    found = load_newest(root / f"seed_{seeds[0]}") if seeds else None
+    seeds = saved_seeds(root) if seed is None else [seed]
+    found = next(filter(None, (load_newest(root / f"seed_{seed}") for seed in seeds)), None)
     if found is None:
         which = "" if seed is None else f" of seed {seed}"
         raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")

@@ -13,7 +13,7 @@ from saal_jax.sweep import score_pool
 from saal_jax.training import TrainState, train
 
 _START = 2**31 - 1  # folded into a seed's key for what happens before cycle 0: initialisation and first labels
-_EVALUATION_CHUNK = 500
+EVALUATION_CHUNK = 500
 
 
 class Pool(NamedTuple):
@@ -65,6 +65,11 @@ def seed_key(seed: int):
     return jax.random.fold_in(jax.random.key(0), seed)
 
 
+def capacity(protocol, pool) -> int:
+    """How many labels a seed has in the end."""
+    return min(len(pool.ids), protocol.initial_labels + protocol.cycles * protocol.query_size)
+
+
 def first_labels(key, protocol, pool, num_classes):
     """The mask of the first, class-balanced labels, and which they are: the same for every method."""
     label_key, _ = jax.random.split(jax.random.fold_in(key, _START))
@@ -83,7 +88,6 @@ def active_learning(key, protocol, recipe, acquire, pool, test, num_classes, sta
     step: its arrays are then donated. `progress(phase, done, total)` is called along the way.
     """
     progress = progress or (lambda phase, done, total: None)
-    capacity = min(len(pool.ids), protocol.initial_labels + protocol.cycles * protocol.query_size)
     _, init_key = jax.random.split(jax.random.fold_in(key, _START))
     for cycle in range(0 if state is None else state.cycle + 1, protocol.cycles + 1):
         query_key, train_key = jax.random.split(jax.random.fold_in(key, cycle))
@@ -106,7 +110,7 @@ def active_learning(key, protocol, recipe, acquire, pool, test, num_classes, sta
             train_key,
             epochs=protocol.epochs,
             batch_size=protocol.batch_size,
-            capacity=capacity,
+            capacity=capacity(protocol, pool),
             progress=lambda done: progress("train", done, protocol.epochs),
         )
         times.append(time.perf_counter())
@@ -147,7 +151,7 @@ def query(key, protocol, recipe, acquire, pool, state, progress):
 
 def predict(recipe, weights, images, progress=None):
     """Logits `[N, C]` of stored images."""
-    return score_pool(recipe.apply, weights, images, chunk_size=_EVALUATION_CHUNK, progress=progress)
+    return score_pool(recipe.apply, weights, images, chunk_size=EVALUATION_CHUNK, progress=progress)
 
 
 def evaluate(recipe, weights, test, num_classes, progress):

@@ -41,7 +41,7 @@ def subset(key, ids, available, size):
     """`available[N]` restricted to a random `size` of its examples; all of them for `None`."""
     if size is None:
         return available
-    chosen = np.asarray(random(key, ids, available, size).indices)
+    chosen = np.asarray(random(key, ids, available, min(size, len(ids))).indices)
     restricted = np.zeros_like(available)
     restricted[chosen[chosen >= 0]] = True
     return restricted

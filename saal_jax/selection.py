@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from saal_jax.errors import InputError
+
 
 class Selection(NamedTuple):
     """Positions in the data set, `indices[k]` int32 padded with -1, and how many of them are chosen, `count`."""
@@ -26,7 +28,13 @@ def _selector(select):
 
     @functools.wraps(select)
     def wrapped(key, values, ids, available, k):
-        return compiled(key, jnp.asarray(values), jnp.asarray(ids), jnp.asarray(available).astype(bool), k)
+        arrays = jnp.asarray(values), jnp.asarray(ids), jnp.asarray(available).astype(bool)
+        shapes = [array.shape for array in arrays]
+        if k < 0 or not shapes[0][:1] == shapes[1] == shapes[2]:
+            raise InputError(
+                f"scores, ids and available have shapes {shapes}, k is {k}: pass one of each per example, k >= 0"
+            )
+        return compiled(key, *arrays, k)
 
     return wrapped
 
@@ -39,9 +47,7 @@ def top_k(key, scores, ids, available, k):
     >>> top_k(jax.random.key(0), jnp.array([3.0, 9.0, 5.0]), jnp.arange(3), jnp.array([True, False, True]), 3)
     Selection(indices=Array([ 2,  0, -1], dtype=int32), count=Array(2, dtype=int32))
     """
-    if jnp.issubdtype(scores.dtype, jnp.inexact):
-        scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
-    order = jnp.lexsort((_bits(key, ids), scores, available))[::-1]
+    order = jnp.lexsort((_bits(key, ids), scores, ~jnp.isnan(scores), available))[::-1]
     return _padded(order[:k].astype(jnp.int32), available, k)
 
 
@@ -61,7 +67,7 @@ def kmeans_plusplus(key, embeddings, ids, available, k):
 
     First the example of the largest norm (of a score: of the largest absolute value), then each next one with
     probability proportional to its squared distance to the nearest chosen one. Where all remaining distances are zero
-    the released program stops in a debugger; here the draw is uniform over what is left.
+    the released program stops in a debugger; here the draw is uniform over what is left. NaN counts as 0.
 
     >>> import jax, jax.numpy as jnp
     >>> scores = jnp.array([0.1, 0.1, 0.9, 0.1])
@@ -72,6 +78,8 @@ def kmeans_plusplus(key, embeddings, ids, available, k):
     if k == 0 or size == 0:
         return _padded(jnp.zeros(0, jnp.int32), available, k)
     embeddings = embeddings.reshape(size, math.prod(embeddings.shape[1:]))
+    embeddings = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
+    embeddings = jnp.clip(jnp.nan_to_num(embeddings), -1e30, 1e30)
     largest = jnp.max(jnp.abs(embeddings), where=available[:, None], initial=0)
     embeddings = embeddings / jnp.where(largest > 0, largest, 1)  # so that no square overflows
     first = top_k(jax.random.fold_in(key, 0), jnp.square(embeddings).sum(1), ids, available, 1).indices[0]

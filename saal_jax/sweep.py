@@ -66,7 +66,7 @@ def score_available(score_fn, weights, pool, available, names, progress=None):
 
 def _sweep(score_fn, params, pool, positions, key, chunk_size, progress):
     """Scores `pool` at `positions`; every chunk has the same shape, the last one repeats its last example."""
-    if not isinstance(chunk_size, int) or chunk_size < 1:
+    if int(chunk_size) != chunk_size or chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     scores = []
     for start in range(0, len(positions), chunk_size):

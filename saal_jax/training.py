@@ -111,7 +111,7 @@ def train(epoch_fn, state, images, labels, ids, labelled, key, *, epochs, batch_
     `capacity` bounds the number of labelled examples over the whole run, so that shapes, and with them the compiled
     program, stay the same while labels are added. Returns the state and the mean loss over all epochs.
     """
-    batch_size = min(batch_size, capacity)
+    batch_size = min(batch_size, len(ids))
     rows = -(-capacity // batch_size) * batch_size
     count = int(labelled.sum())
     total = 0.0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saal_jax import kmeans_plusplus, random, top_k
+from saal_jax import InputError, kmeans_plusplus, random, top_k
 
 SELECTORS = {
     "top_k": top_k,
@@ -77,6 +77,22 @@ def test_not_a_number_outside_the_available_does_not_matter():
         indices, count = select(jax.random.key(0), scores, np.arange(5), available, 5)
         assert count == 3 and set(np.asarray(indices)[:3].tolist()) == {1, 2, 4}
         assert indices[0] == 2
+
+
+def test_not_a_number_comes_last_and_infinity_first():
+    scores = jnp.array([-jnp.inf, jnp.nan, 1.0, jnp.inf])
+    for seed in range(8):
+        assert top_k(jax.random.key(seed), scores, np.arange(4), np.ones(4, bool), 4).indices.tolist() == [3, 2, 0, 1]
+        assert kmeans_plusplus(jax.random.key(seed), scores[1:], np.arange(3), np.ones(3, bool), 1).indices[0] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [(np.ones(3), np.arange(2), np.ones(3, bool), 1), (np.ones(3), np.arange(3), np.ones(3, bool), -1)]
+)
+def test_what_does_not_fit_is_one_line(arguments):
+    for select in (top_k, kmeans_plusplus):
+        with pytest.raises(InputError, match="scores, ids and available have shapes"):
+            select(jax.random.key(0), *arguments)
 
 
 def test_equal_scores_are_drawn_uniformly():

@@ -1,4 +1,4 @@
-"""The networks, by name, as three pure functions each. Flax is used here and nowhere else."""
+"""The networks, by name, as three pure functions each. Flax's layers are used here and nowhere else."""
 
 from collections.abc import Callable
 from typing import Annotated, NamedTuple

@@ -97,7 +97,7 @@ def test_a_full_disk_ends_with_a_usable_workdir(uninterrupted, tmp_path, capsys)
         first = [argument.replace("3,4", "3").replace("cycles=3", "cycles=1") for argument in ARGUMENTS]
         assert main([*first, f"--workdir={disk / 'run'}"]) == 0
         free = shutil.disk_usage(disk).free
-        (disk / "filler").write_bytes(b"x" * (free - 600_000))  # less than the next checkpoint asks for
+        (disk / "filler").write_bytes(b"x" * (free - 600_000))  # less than a checkpoint asks for
         assert run(disk / "run") == 1
         error = capsys.readouterr().err
         assert "no space left" in error and str(disk / "run") in error and "the same command continues" in error

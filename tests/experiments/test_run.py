@@ -89,9 +89,12 @@ def test_a_finished_run_says_so_and_changes_nothing(finished, capsys):
     assert {path: path.read_bytes() for path in finished.glob("*.csv")} == before
 
 
-def test_more_cycles_and_seeds_continue(finished, tmp_path):
-    more = [*SMALL, "--config.cycles=3", "--config.seeds=1,2,5"]
-    workdir = shutil.copytree(finished, tmp_path / "more")
+@pytest.mark.parametrize("batch_size", [10, 1000])
+def test_more_cycles_and_seeds_continue(tmp_path, batch_size):
+    less = [*SMALL, f"--config.batch_size={batch_size}", "--config.pool_subset=1000000000000"]
+    more = [*less, "--config.cycles=3", "--config.seeds=1,2,5"]
+    workdir = tmp_path / "more"
+    assert run(workdir, *less) == 0
     assert run(workdir, *more) == 0
     assert run(tmp_path / "whole", *more) == 0
     for name in ("metrics.csv", "selections.csv", "initial_labels.csv", "class_accuracies.csv", "config.json"):
@@ -117,6 +120,12 @@ def test_an_extension_that_achieved_nothing_can_be_taken_back(finished, tmp_path
         assert run(workdir, *SMALL, "--config.cycles=4", "--config.seeds=1,2,9") == 130
     assert run(workdir, *SMALL) == 0
     assert "is finished" in capsys.readouterr().out
+
+
+def test_checkpoints_of_another_seed_are_refused(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    shutil.copytree(workdir / "checkpoints" / "seed_1", workdir / "checkpoints" / "seed_9")
+    assert "seed_9 holds checkpoints of seed 1" in refused(capsys, workdir, *SMALL, "--config.seeds=1,2,9")
 
 
 def test_results_without_their_checkpoints_are_not_overwritten(finished, tmp_path, capsys):
