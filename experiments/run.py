@@ -146,7 +146,7 @@ def run_seed(seed, config, setup, directory, records, found):
         restored = jax.tree.map(jnp.array, checkpoint.into(target, tree))
         key = jax.random.wrap_key_data(restored["key"])
         state = CycleState(cycle, restored["train"], np.asarray(restored["labelled"]))
-    progress = _Bars(f"seed {seed}")
+    progress = _Bars(f"seed {seed} cycle {len(history)}/{config.cycles}")
     cycles = active_learning(
         key,
         setup.protocol,
@@ -170,6 +170,7 @@ def run_seed(seed, config, setup, directory, records, found):
         checkpoint.save(directory / "checkpoints" / f"seed_{seed}", state.cycle, arrays, records[seed])
         workdir.write_tables(directory, config, records)
         _tell(seed, config, state.cycle, result)
+        progress.title = f"seed {seed} cycle {len(history)}/{config.cycles}"
     if len(history) <= config.cycles:
         print(f"seed {seed}: all {len(setup.pool.ids)} images of the pool are labelled; no more cycles")
 
