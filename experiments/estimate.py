@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from saal_jax.cycle import EVALUATION_CHUNK, capacity, predict
-from saal_jax.sweep import default_chunk_size
+from saal_jax.memory import bytes_per_example
+from saal_jax.sweep import default_chunk_size, score_available
 from saal_jax.training import train
 
 _STEPS = 5
@@ -58,19 +59,12 @@ def estimate(setup, starts) -> Cost:
 
     state = train_few(state)
     per_step = _seconds(lambda: jax.block_until_ready(train_few(state))) / timed_steps
-    chunk = np.arange(size) < min(size, default_chunk_size(weights.params))
-
-    def score_chunk():
-        setup.acquire(key, pool, chunk, min(protocol.query_size, size), weights, lambda done: None)
-
-    score_chunk()
-    per_score = _seconds(score_chunk) / chunk.sum()
+    per_score, score_memory = _scoring(setup, key, weights)
     batch = test.images[:EVALUATION_CHUNK]
     predict(recipe, weights, batch)
     per_test = _seconds(lambda: predict(recipe, weights, batch)) / len(batch)
 
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((weights, state.opt_state)))
-    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(weights.params))
     image_bytes = pool.images.nbytes + test.images.nbytes
     return Cost(
         labels=capacity(protocol, pool),
@@ -78,9 +72,29 @@ def estimate(setup, starts) -> Cost:
         scored=scored,
         tested=tested,
         seconds=steps * per_step + scored * per_score + tested * per_test,
-        memory=2 * image_bytes + 4 * state_bytes + 3 * parameter_bytes * int(chunk.sum()) + 2**29,
+        memory=2 * image_bytes + 4 * state_bytes + score_memory + 2**29,
         disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
+
+
+def _scoring(setup, key, weights):
+    """Seconds per image and bytes of what the acquisition sweeps over, from one chunk of each sweep."""
+    pool, per_image, memory = setup.pool, 0.0, 0
+
+    def sweep(score_fn, weights, arrays, available, **options):
+        nonlocal per_image, memory
+        chunk = min(default_chunk_size(score_fn, weights, arrays), len(available))
+        fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
+        memory = max(memory, fixed + chunk * per_example)
+        first = available & (np.cumsum(available) <= chunk)
+        score = lambda: score_available(score_fn, weights, arrays, first, pool.names, **options)  # noqa: E731
+        scores = score()
+        per_image += _seconds(score) / chunk
+        return scores
+
+    everything = np.ones(len(pool.ids), bool)
+    setup.acquire(key, pool, everything, min(setup.protocol.query_size, len(everything)), weights, sweep)
+    return per_image, memory
 
 
 def _seconds(fun):

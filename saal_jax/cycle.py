@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from saal_jax.pool import class_balanced, stable_ids, subset
-from saal_jax.sweep import score_pool
+from saal_jax.sweep import score_available, score_pool
 from saal_jax.training import TrainState, train
 
 _START = 2**31 - 1  # folded into a seed's key for what happens before cycle 0: initialisation and first labels
@@ -126,14 +126,18 @@ def query(key, protocol, recipe, acquire, pool, state, progress):
     """Chooses and labels: returns the new mask and what was chosen, with its score and pseudo label."""
     subset_key, select_key = jax.random.split(key)
     available = subset(subset_key, pool.ids, ~state.labelled, protocol.pool_subset)
-    total = int(available.sum())
+
+    def sweep(score_fn, weights, arrays, available, **options):
+        report = lambda done: progress("score", done, int(available.sum()))  # noqa: E731
+        return score_available(score_fn, weights, arrays, available, pool.names, progress=report, **options)
+
     selection, scores = acquire(
         select_key,
         pool,
         available,
         min(protocol.query_size, len(pool.ids)),
         state.train.weights,
-        lambda done: progress("score", done, total),
+        sweep,
     )
     chosen = np.asarray(selection.indices)[: int(selection.count)]
     logits = predict(recipe, state.train.weights, pool.images[chosen])

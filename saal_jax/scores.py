@@ -9,7 +9,10 @@ import optax
 
 from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
+from saal_jax.factors import value_and_factors
 from saal_jax.perturbation import ascend
+
+_CACHED_BYTES = 2**22
 
 
 def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True):
@@ -61,8 +64,11 @@ def sharpness(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True)
 
 @functools.partial(jax.jit, static_argnames=("apply_fn", "adaptive"))
 def _losses(apply_fn, params, images, labels, rho, adaptive):
-    """Clean and perturbed loss, each `[B]`; written for one example, one `vmap` at the edge."""
-    apply_fn = as_matrix_products(apply_fn)
+    """Clean and perturbed loss, each `[B]`.
+
+    Written for one example, in two halves. The first, with weights that all examples share, is one `vmap` over the
+    batch. The second holds gradients and weights of the example's own, so it takes few examples at a time.
+    """
 
     def loss_fn(params, image, label):
         logits = apply_fn(params, image[None])
@@ -72,12 +78,28 @@ def _losses(apply_fn, params, images, labels, rho, adaptive):
         label = jnp.argmax(logits) if label is None else label
         return optax.softmax_cross_entropy_with_integer_labels(logits, label), label
 
-    def score(image, label):
-        (clean, label), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params, image, label)
-        perturbed, _ = loss_fn(ascend(params, gradients, rho, adaptive=adaptive), image, label)
-        return clean, perturbed
+    example = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), (images, labels))
+    factors_fn, gradients_fn = value_and_factors(loss_fn, params, *example)
 
-    return jax.vmap(score)(images, labels)
+    def perturbed_loss(example):
+        image, label, factors = example
+        perturbed = ascend(params, gradients_fn(factors), rho, adaptive=adaptive)
+        # Fused into the products, the step would be computed again for every tile of them.
+        perturbed = jax.tree.map(jax.lax.optimization_barrier, perturbed)
+        return as_matrix_products(loss_fn)(perturbed, image, label)[0]
+
+    first_half = as_matrix_products(jax.vmap(factors_fn, (None, 0, 0)), shared=False)
+    (clean, labels), factors = first_half(params, images, labels)
+    in_flight = _in_flight(params, len(images))
+    examples = images, labels, factors
+    return clean, jax.lax.map(perturbed_loss, examples, batch_size=in_flight if in_flight > 1 else None)
+
+
+def _in_flight(params, size):
+    """How many examples have gradients and weights of their own at a time: on a CPU what stays in its caches."""
+    if jax.default_backend() != "cpu":
+        return size
+    return int(np.clip(_CACHED_BYTES // max(1, sum(leaf.nbytes for leaf in jax.tree.leaves(params))), 1, size))
 
 
 def _checked(apply_fn, params, images, labels, rho):

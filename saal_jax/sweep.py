@@ -1,57 +1,72 @@
-"""The whole pool, scored chunk by chunk with one compiled program."""
+"""The whole pool, scored chunk by chunk with one compiled program, on one device or on many."""
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 
+from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
+from saal_jax.memory import bytes_per_example
 
-_CHUNK_BYTES = 2**30  # of per-example weights in flight, on a CPU or a device that does not tell its memory
+_CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not tell its memory
 _LARGEST_CHUNK = 1024
 
+# Of matrix products and convolutions of float32 numbers, on devices that have others than float32.
+PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
-def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, progress=None):
+
+def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, precision="float32", progress=None):
     """Scores every example of `pool` in chunks of one fixed size, so that a run compiles `score_fn` once.
 
+    Convolutions that `vmap` has given weights of their own for each example are computed as matrix products (see
+    `as_matrix_products`), whatever the network. While one chunk is computed, the next is read.
+
     Args:
-      score_fn: `score_fn(params, chunk) -> [B]`; with `key`, `score_fn(params, chunk, keys[B])`. Static: pass the same
-        function object every time to reuse the compiled program.
+      score_fn: `score_fn(params, chunk) -> [B, ...]`; with `key`, `score_fn(params, chunk, keys[B])`. Static: pass the
+        same function object every time to reuse the compiled program.
       params: pytree that `score_fn` takes; traced.
-      pool: an array, or a pytree of arrays, with leading axis N (host or device memory).
+      pool: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
+        `saal_jax.data.records.Records`): anything with `shape`, `dtype` and `array[positions]`. Only chunks are read.
       key: typed key for scores that draw; example i gets `fold_in(key, i)`, whatever the chunk size.
-      chunk_size: examples scored at once; `None` derives it from the bytes of `params` and of the device's memory, as a
-        score may hold two copies of the weights per example (`max_perturbed_loss`: gradient and perturbed weights).
-      progress: called with the number of examples done after each chunk.
+      chunk_size: examples that a device scores at once; `None` derives it from the memory that `score_fn` takes for
+        one and the memory of the device. Halved, with a warning, as often as a device runs out of memory.
+      mesh: `jax.sharding.Mesh` over whose devices every chunk is spread. If it spans processes, each reads and scores
+        its own contiguous share of the pool, and all get all scores.
+      precision: of matrix products: `"float32"`, or `"tf32"` or `"bfloat16"` on devices that are faster with them
+        (`python -m benchmarks.ranking` prints what that does to the ranking).
+      progress: called with the number of examples done (of this process) after each chunk.
 
     Returns:
-      numpy `[N]`, in the order of the pool, in the dtype of the scores. Rounding may differ by about 5e-7 between chunk
-      sizes.
+      numpy `[N, ...]`, in the order of the pool, in the dtype of the scores. Rounding may differ by about 5e-7 between
+      chunk sizes and numbers of devices.
 
     Raises:
-      InputError: leaves of `pool` of different length, scores that are not one per example, `chunk_size` below 1.
+      InputError: leaves of `pool` of different length, scores that are not one per example, `chunk_size` below 1,
+        an unknown `precision`.
 
     >>> import jax.numpy as jnp
     >>> score_pool(lambda scale, chunk: scale * chunk.sum(1), 2.0, jnp.ones((5, 3)), chunk_size=2)
     array([6., 6., 6., 6., 6.], dtype=float32)
     """
-    sizes = {leaf.shape[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(pool)}
+    sizes = {leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in jax.tree.leaves(pool)}
     if len(sizes) != 1 or None in sizes:
         raise InputError("pool must be an array, or a pytree of arrays, that all have the same leading axis N")
     (size,) = sizes
-    chunk_size = min(default_chunk_size(params), max(size, 1)) if chunk_size is None else chunk_size
-    return _sweep(score_fn, params, pool, np.arange(size), key, chunk_size, progress)
+    return _sweep(score_fn, params, pool, np.arange(size), size, key, chunk_size, mesh, precision, progress)
 
 
-def score_available(score_fn, weights, pool, available, names, progress=None):
+def score_available(score_fn, weights, pool, available, names, *, mesh=None, precision="float32", progress=None):
     """`score_pool` over the examples in the mask `available[N]` only: `[N]` with NaN elsewhere.
 
     Raises InputError, with the `names[N]` of the first few, where a score is not finite.
     """
     positions = np.flatnonzero(available)
-    chunk_size = min(default_chunk_size(weights.params), len(names))
-    found = _sweep(score_fn, weights, pool, positions, None, chunk_size, progress)
+    found = _sweep(score_fn, weights, pool, positions, len(names), None, None, mesh, precision, progress)
     wrong = positions[~np.isfinite(found)]
     if wrong.size:
         listed = ", ".join(map(str, names[wrong[:5]])) + ", ..." * (wrong.size > 5)
@@ -64,34 +79,82 @@ def score_available(score_fn, weights, pool, available, names, progress=None):
     return scores
 
 
-def _sweep(score_fn, params, pool, positions, key, chunk_size, progress):
-    """Scores `pool` at `positions`; every chunk has the same shape, the last one repeats its last example."""
+def default_chunk_size(score_fn, params, pool, *key) -> int:
+    """Examples that a device scores at once in the memory set aside for them."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    available = stats["bytes_limit"] // 4 if "bytes_limit" in stats else _CHUNK_BYTES
+    fixed, per_example = bytes_per_example(score_fn, params, pool, _LARGEST_CHUNK, *key)
+    return int(np.clip((available - fixed) // per_example, 1, _LARGEST_CHUNK))
+
+
+def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, precision, progress):
+    """Scores `pool` at `positions`; `size` bounds their number over a run, and with it the shape of a chunk."""
+    if chunk_size is None:
+        keys = () if key is None else (jax.random.split(key, 2),)
+        chunk_size = min(default_chunk_size(score_fn, params, pool, *keys), max(size, 1))
     if int(chunk_size) != chunk_size or chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
-    scores = []
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    if not len(positions):
+        return np.zeros(0, np.float32)
+    count, processes = len(positions), len({device.process_index for device in mesh.devices.flat}) if mesh else 1
+    if processes > 1:
+        mesh, share = mesh.local_mesh, -(-count // processes)
+        mine = np.arange(jax.process_index() * share, (jax.process_index() + 1) * share)
+        positions = positions[np.minimum(mine, count - 1)]
+    if mesh:
+        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    scores, done = [], 0
+    while done < len(positions):
+        try:
+            with jax.default_matmul_precision(PRECISIONS[precision]):
+                for found in _chunks(score_fn, params, pool, positions[done:], key, int(chunk_size), mesh):
+                    scores.append(found)
+                    done += len(found)
+                    if progress:
+                        progress(done)
+        except jax.errors.JaxRuntimeError as error:
+            if chunk_size == 1 or not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")):
+                raise
+            chunk_size = -(-chunk_size // 2)
+            warnings.warn(f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=3)
+    scores = np.concatenate(scores)
+    if processes > 1:
+        gathered = multihost_utils.process_allgather(scores)
+        scores = gathered.reshape(-1, *gathered.shape[2:])[:count]
+    return scores
+
+
+def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
+    """Yields the scores of one chunk after the other; all have one shape, the last repeats its last example.
+
+    A chunk is dispatched before the one before it is waited for: reading the next and computing go on together.
+    """
+    chunk_size *= mesh.size if mesh else 1
+    before = None
     for start in range(0, len(positions), chunk_size):
         rows = positions[np.minimum(np.arange(start, start + chunk_size), len(positions) - 1)]
         chunk = jax.tree.map(lambda array: array[rows], pool)  # noqa: B023
         keys = () if key is None else (jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(rows)),)
-        found = _score(score_fn, params, chunk, *keys)
+        if mesh:
+            chunk, keys = jax.device_put((chunk, keys), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+        found = _score(score_fn, mesh, params, chunk, *keys)
         if jnp.shape(found)[:1] != (chunk_size,):
             raise InputError(
                 f"score_fn gave {jnp.shape(found)} for a chunk of {chunk_size}: it must return [{chunk_size}]"
             )
-        scores.append(np.asarray(found)[: len(positions) - start])
-        if progress:
-            progress(min(start + chunk_size, len(positions)))
-    return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+        if before is not None:
+            yield np.asarray(before)
+        before = found
+    yield np.asarray(before)[: len(positions) - start]
 
 
-def default_chunk_size(params) -> int:
-    """Examples whose gradients and perturbed weights together fit the memory set aside for them."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    available = stats["bytes_limit"] // 4 if "bytes_limit" in stats else _CHUNK_BYTES
-    per_example = 2 * sum(leaf.nbytes for leaf in map(jnp.asarray, jax.tree.leaves(params)))
-    return int(np.clip(available // max(per_example, 1), 1, _LARGEST_CHUNK))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _score(score_fn, params, chunk, *keys):
-    return score_fn(params, chunk, *keys)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _score(score_fn, mesh, params, chunk, *keys):
+    score = as_matrix_products(score_fn, shared=False)
+    if mesh is not None:
+        spread = PartitionSpec(mesh.axis_names)
+        specs = (PartitionSpec(), spread, *(spread for _ in keys))
+        score = jax.shard_map(score, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
+    return score(params, chunk, *keys)

@@ -51,10 +51,9 @@ def test_equals_xla_with_its_gradients(options, layout, kernel_size):
         return jnp.sin(lax.conv_general_dilated(inputs, kernel, dimension_numbers=layout, **options)).sum()
 
     assert "conv_general_dilated" not in primitives(as_matrix_products(fun), inputs, kernel)
-    expected = jax.value_and_grad(fun, (0, 1))(inputs, kernel)
-    chex.assert_trees_all_close(
-        jax.value_and_grad(as_matrix_products(fun), (0, 1))(inputs, kernel), expected, rtol=2e-4, atol=2e-5
-    )
+    both = jax.jit(lambda *args: [jax.value_and_grad(f, (0, 1))(*args) for f in (fun, as_matrix_products(fun))])
+    expected, found = both(inputs, kernel)
+    chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
 
 
 def test_one_dimension():
@@ -65,28 +64,75 @@ def test_one_dimension():
     np.testing.assert_allclose(as_matrix_products(fun)(*arguments), fun(*arguments), rtol=1e-5, atol=1e-5)
 
 
-LEFT_ALONE = {
+GENERAL = {
     "depthwise": (random_array(0, 2, 8, 8, 4), random_array(1, 3, 3, 1, 4), dict(feature_group_count=4)),
     "grouped": (random_array(0, 2, 8, 8, 4), random_array(1, 3, 3, 2, 6), dict(feature_group_count=2)),
+    "batches grouped": (random_array(0, 6, 8, 8, 4), random_array(1, 3, 3, 4, 6), dict(batch_group_count=3)),
     "transposed": (
         random_array(0, 2, 8, 8, 4),
         random_array(1, 3, 3, 4, 6),
         dict(lhs_dilation=(2, 2), padding=((1, 1), (1, 1))),
     ),
-    "nothing comes out": (random_array(0, 2, 3, 3, 4), random_array(1, 5, 5, 4, 6), dict(padding="VALID")),
+    "transposed, grouped, strided, dilated": (
+        random_array(0, 2, 8, 7, 4),
+        random_array(1, 3, 2, 2, 6),
+        dict(
+            lhs_dilation=(2, 3),
+            rhs_dilation=(1, 2),
+            window_strides=(3, 2),
+            padding=((1, 0), (2, 1)),
+            feature_group_count=2,
+        ),
+    ),
     "cropping": (random_array(0, 2, 8, 8, 4), random_array(1, 3, 3, 4, 6), dict(padding=((-1, 0), (0, -1)))),
+    "a window larger than the output": (
+        random_array(0, 3, 8, 8, 2),
+        random_array(1, 7, 7, 2, 6),
+        dict(padding="VALID"),
+    ),
 }
 
 
-@pytest.mark.parametrize(("inputs", "kernel", "options"), LEFT_ALONE.values(), ids=LEFT_ALONE)
-def test_leaves_alone_what_it_does_not_know(inputs, kernel, options):
-    options = dict(padding="SAME") | options
+@pytest.mark.parametrize(("inputs", "kernel", "options"), GENERAL.values(), ids=GENERAL)
+def test_groups_dilations_and_croppings_equal_xla(inputs, kernel, options):
+    options = dict(padding="SAME", window_strides=(1, 1)) | options
 
     def fun(inputs, kernel):
-        return lax.conv_general_dilated(inputs, kernel, (1, 1), dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jnp.sin(lax.conv_general_dilated(inputs, kernel, dimension_numbers=numbers, **options)).sum()
 
-    assert "conv_general_dilated" in primitives(as_matrix_products(fun), inputs, kernel)
-    np.testing.assert_array_equal(as_matrix_products(fun)(inputs, kernel), fun(inputs, kernel))
+    rewritten = as_matrix_products(fun)
+    assert "conv_general_dilated" not in primitives(rewritten, inputs, kernel)
+    of_the_gradient = as_matrix_products(jax.grad(fun, (0, 1)))  # the other way round: the gradient's own convolutions
+    assert "conv_general_dilated" not in primitives(of_the_gradient, inputs, kernel)
+    functions = [jax.value_and_grad(fun, (0, 1)), jax.value_and_grad(rewritten, (0, 1)), of_the_gradient]
+    expected, found, gradient = jax.jit(lambda *args: [function(*args) for function in functions])(inputs, kernel)
+    chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
+    chex.assert_trees_all_close(gradient, expected[1], rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_only_weights_of_ones_own_are_rewritten_where_shared_ones_are_not_asked_for(padding):
+    def fun(inputs, kernel):
+        return jnp.sin(lax.conv(inputs[None], kernel, (2, 1), padding)).sum()
+
+    inputs, kernels = random_array(0, 5, 3, 8, 9), random_array(1, 5, 4, 3, 3, 2)
+    shared = as_matrix_products(jax.vmap(fun, (0, None)), shared=False)
+    assert "conv_general_dilated" in primitives(shared, inputs, kernels[0])
+    np.testing.assert_array_equal(shared(inputs, kernels[0]), jax.vmap(fun, (0, None))(inputs, kernels[0]))
+
+    own = jax.vmap(jax.value_and_grad(fun, 1))
+    assert "conv_general_dilated" not in primitives(as_matrix_products(own, shared=False), inputs, kernels)
+    expected = own(inputs, kernels)
+    chex.assert_trees_all_close(as_matrix_products(own, shared=False)(inputs, kernels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_leaves_alone_what_has_no_output():
+    def fun(inputs, kernel):
+        return lax.conv(inputs, kernel, (1, 1), "VALID")
+
+    arguments = random_array(0, 2, 4, 3, 3), random_array(1, 6, 4, 5, 5)
+    assert as_matrix_products(fun)(*arguments).shape == fun(*arguments).shape == (2, 6, 0, 0)
 
 
 def convolve(inputs, kernel):

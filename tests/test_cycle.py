@@ -14,6 +14,7 @@ from saal_jax.data import Split
 from saal_jax.models import small_cnn
 from saal_jax.optimizers import adam
 from saal_jax.preprocessing import normalize, unchanged
+from saal_jax.sweep import score_available, score_pool
 from saal_jax.training import supervised
 
 PROTOCOL = Protocol(6, 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
@@ -176,7 +177,36 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
         for _ in active_learning(seed_key(seed), PROTOCOL, counted_recipe, acquire, POOL, TEST, 3):
             after.append(len(traces))
     assert after[0] == 1  # prediction
-    assert after[1] == after[-1] <= 3  # and, with the first query, the score: clean and perturbed
+    # And, with the first query, the score: its two halves, once for the program and twice to estimate its memory.
+    assert after[1] == after[-1] == 1 + 3 * 2
+
+
+def test_screening_scores_the_images_of_the_largest_clean_loss_only():
+    recipe = supervised(
+        small_cnn(3, width=2), adam(), unchanged, partial(normalize, mean=(0.4,), std=(0.2,)), (8, 8, 1)
+    )
+    weights = recipe.init(jax.random.key(0)).weights
+    available, sweeps = np.arange(40) % 4 != 0, []
+
+    def sweep(score_fn, weights, arrays, available, **options):
+        sweeps.append(available)
+        return score_available(score_fn, weights, arrays, available, POOL.names, **options)
+
+    def choose(**options):
+        acquire = ACQUISITIONS["saal"](RECIPE.apply, mode="max", **options)
+        return acquire(jax.random.key(1), POOL, available, 4, weights, sweep)
+
+    _, all_scores = choose()
+    selection, scores = choose(screening=0.3)
+    assert [mask.sum() for mask in sweeps] == [30, 30, 9]
+    screened = sweeps[-1]
+    losses = score_pool(lambda w, x: -jax.nn.log_softmax(RECIPE.apply(w, x)).max(1), weights, POOL.images)
+    assert losses[screened].min() >= losses[available & ~screened].max()
+    np.testing.assert_allclose(scores[screened], all_scores[screened], rtol=1e-5)
+    assert np.isnan(scores[~screened]).all()
+    assert screened[np.asarray(selection.indices)].all()
+    with pytest.raises(InputError, match="screening leaves out what mode=max_diversity chooses from"):
+        ACQUISITIONS["saal"](RECIPE.apply, screening=0.5)
 
 
 def test_progress_runs_through_the_phases():

@@ -1,12 +1,13 @@
 """The networks: their size, and batch normalisation that does not see padding."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from saal_jax.models import MODELS
-from saal_jax.models.layers import BatchNorm
+from saal_jax.models.layers import BatchNorm, max_pool
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,12 @@ def test_evaluation_looks_at_each_row_alone(name):
     apply = jax.jit(model.apply)
     alone = jnp.concatenate([apply(weights, images[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(apply(weights, images), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
+def test_max_pool_is_that_of_flax_with_its_gradient(size):
+    images = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    fun = lambda pool: jax.value_and_grad(lambda images: jnp.sin(pool(images)).sum())(images)  # noqa: E731
+    (value, gradient), (expected, expected_gradient) = fun(max_pool), fun(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_array_equal(gradient, expected_gradient)

@@ -1,12 +1,16 @@
 """The sweep over the pool: chunks must not show."""
 
+import os
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saal_jax import InputError, max_perturbed_loss, score_pool
+from saal_jax import InputError, max_perturbed_loss, score_pool, sweep
 from saal_jax.models import Weights, small_cnn
 from saal_jax.sweep import default_chunk_size, score_available
 
@@ -68,11 +72,103 @@ def test_one_score_per_example_or_an_error(pool, score_fn, message):
         score_pool(score_fn, (), pool, chunk_size=2)
 
 
-def test_chunk_size_follows_the_bytes_of_the_weights():
-    small, large = {"w": np.zeros(10)}, {"w": np.zeros(2**27, np.uint8)}
-    assert default_chunk_size(small) > default_chunk_size(large) == 4  # 1 GiB for two copies of 128 MiB each
+def test_chunk_size_follows_what_the_score_holds_for_an_example():
+    params = {"w": jnp.ones(2**20)}
+    shared = lambda params, chunk: (chunk * params["w"].sum()).sum(1)  # noqa: E731
+    own = jax.vmap(lambda params, row: (jnp.sin(params["w"] * row[0]) ** 2).sum(), (None, 0))  # 4 MiB each, and more
+    pool = np.zeros((3, 8), np.float32)
+    assert default_chunk_size(shared, params, pool) == 1024
+    assert 16 <= default_chunk_size(own, params, pool) <= 64  # of 256 MiB
     with pytest.raises(InputError, match="chunk_size is 0"):
         score_pool(lambda params, chunk: chunk, (), np.zeros(3), chunk_size=0)
+
+
+def test_out_of_memory_halves_the_chunk_and_loses_nothing():
+    def score_fn(params, chunk):
+        if chunk.shape[0] > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+        return params * chunk
+
+    pool, seen = np.arange(17, dtype=np.float32), []
+    with pytest.warns(UserWarning, match="out of memory; going on with chunks of [53] examples"):
+        scores = score_pool(score_fn, 2.0, pool, chunk_size=10, progress=seen.append)
+    np.testing.assert_array_equal(scores, 2 * pool)
+    assert seen == [3, 6, 9, 12, 15, 17]
+
+    def hopeless(params, chunk):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+
+    with pytest.warns(UserWarning), pytest.raises(jax.errors.JaxRuntimeError):
+        score_pool(hopeless, 2.0, pool, chunk_size=2)
+
+
+def test_a_score_written_plainly_is_swept_without_grouped_convolutions():
+    model = small_cnn(10, width=4)
+    images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+    weights = model.init(jax.random.key(0), images)
+
+    def gradient_norm(params, image):
+        loss = lambda params: model.apply(weights._replace(params=params), image[None]).max()  # noqa: E731
+        return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(jax.grad(loss)(params)))
+
+    score_fn = jax.vmap(gradient_norm, (None, 0))
+    compiled = sweep._score.lower(score_fn, None, weights.params, images).as_text()
+    assert "feature_group_count = 5" in jax.jit(score_fn).lower(weights.params, images).as_text()
+    assert "feature_group_count = 5" not in compiled
+    np.testing.assert_allclose(
+        score_pool(score_fn, weights.params, images), score_fn(weights.params, images), rtol=1e-4
+    )
+
+
+def test_a_pool_on_disk_is_read_by_chunks(tmp_path):
+    stored = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.uint8, (50, 4))
+    stored[:] = np.arange(200).reshape(50, 4)
+    reads = []
+
+    class Watched:
+        shape, dtype = stored.shape, stored.dtype
+
+        def __getitem__(self, rows):
+            reads.append(len(rows))
+            return stored[rows]
+
+    score_fn = lambda scale, chunk: scale * chunk.astype(jnp.float32).sum(1)  # noqa: E731
+    in_memory = score_pool(score_fn, 2.0, np.array(stored), chunk_size=8)
+    np.testing.assert_array_equal(score_pool(score_fn, 2.0, Watched(), chunk_size=8), in_memory)
+    np.testing.assert_array_equal(score_pool(score_fn, 2.0, stored, chunk_size=8), in_memory)
+    assert reads == [8] * 7
+
+
+ON_EIGHT_DEVICES = """
+import jax, numpy as np
+from saal_jax import max_perturbed_loss, score_pool
+from saal_jax.models import small_cnn
+
+model = small_cnn(10, width=4)
+images = jax.random.normal(jax.random.key(1), (37, 8, 8, 1))
+weights = model.init(jax.random.key(0), images)
+
+def score_fn(params, images):
+    return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), params, images)
+
+def drawn(params, images, keys):
+    return jax.vmap(jax.random.uniform)(keys)
+
+mesh = jax.make_mesh((4, 2), ("a", "b"))
+assert mesh.size == 8
+one = score_pool(score_fn, weights.params, images)
+for chunk_size in (None, 1, 3):
+    many = score_pool(score_fn, weights.params, np.asarray(images), chunk_size=chunk_size, mesh=mesh)
+    np.testing.assert_allclose(many, one, rtol=0, atol=1e-6)
+key = jax.random.key(3)
+draws = score_pool(drawn, weights.params, images, key=key, chunk_size=2, mesh=mesh)
+np.testing.assert_array_equal(draws, score_pool(drawn, weights.params, images, key=key))
+"""
+
+
+def test_eight_devices_give_the_scores_of_one():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES], check=True, env=environment)
 
 
 def test_only_the_available_are_scored_and_a_score_that_is_not_finite_names_its_example():

@@ -2,7 +2,9 @@
 
 That function takes, as positional arguments, what it needs of the training recipe (by name: `apply`), and as
 keyword-only arguments its options, typed. It returns
-`acquire(key, pool, available[N], k, weights, progress) -> (Selection, scores[N])`, with NaN where nothing was scored.
+`acquire(key, pool, available[N], k, weights, sweep) -> (Selection, scores[N])`, with NaN where nothing was scored. It
+scores with `sweep(score_fn, weights, arrays, available, *, precision) -> scores[N]`, which knows chunks, devices and
+progress.
 """
 
 import importlib

@@ -1,13 +1,16 @@
 """Sharpness-aware active learning (Kim et al., ICML 2023)."""
 
+import math
 from typing import Annotated, Literal
 
 import jax.numpy as jnp
-from annotated_types import Ge
+import numpy as np
+import optax
+from annotated_types import Ge, Gt, Le
 
+from saal_jax.errors import InputError
 from saal_jax.scores import max_perturbed_loss, sharpness
 from saal_jax.selection import kmeans_plusplus, top_k
-from saal_jax.sweep import score_available
 
 _MODES = {
     "max": (max_perturbed_loss, top_k),
@@ -31,13 +34,20 @@ def saal(
     labels: Literal["pseudo", "true", "inverse_pseudo"] = "pseudo",
     rho: Annotated[float, Ge(0)] = 0.05,
     adaptive: bool = True,
+    screening: Annotated[float, Gt(0), Le(1)] = 1.0,
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32",
 ):
     """The images whose loss grows largest, or (`diff`) most, when the weights are perturbed adversarially for each.
 
     `*_diversity` spreads the choice over the range of scores by k-means++ (the published default); the others take the
-    largest. `labels="true"` looks at the answers: for analysis only.
+    largest. `labels="true"` looks at the answers: for analysis only. `screening` below 1 computes the clean loss of all
+    images, at the cost of one forward pass, and the score of that fraction only whose clean loss is largest.
     """
     score, select = _MODES[mode]
+    if screening < 1 and select is not top_k:
+        raise InputError(
+            f"screening leaves out what mode={mode} chooses from: use mode=max or mode=diff, or screening=1"
+        )
 
     def score_fn(weights, chunk):
         images, true_labels = chunk
@@ -48,8 +58,20 @@ def saal(
         at = _LABELS[labels](lambda: apply_fn(weights.params, images), true_labels)
         return score(apply_fn, weights.params, images, at, rho=rho, adaptive=adaptive)
 
-    def acquire(key, pool, available, k, weights, progress):
-        scores = score_available(score_fn, weights, (pool.images, pool.labels), available, pool.names, progress)
+    def clean_loss(weights, chunk):
+        images, true_labels = chunk
+        logits = apply(weights, images)
+        at = _LABELS[labels](lambda: logits, true_labels)
+        at = jnp.argmax(logits, axis=-1) if at is None else at
+        return optax.softmax_cross_entropy_with_integer_labels(logits, at)
+
+    def acquire(key, pool, available, k, weights, sweep):
+        arrays = pool.images, pool.labels
+        if screening < 1:
+            losses = sweep(clean_loss, weights, arrays, available, precision=precision)
+            kept = min(available.sum(), max(k, math.ceil(screening * available.sum())))
+            available = available & (losses >= np.sort(losses[available])[-kept])
+        scores = sweep(score_fn, weights, arrays, available, precision=precision)
         return select(key, scores, pool.ids, available, k), scores
 
     return acquire

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from saal_jax.data import images
 from saal_jax.data.cache import cached, content_key
-from saal_jax.data.slices import resolve
+from saal_jax.data.slices import ranges, resolve
 from saal_jax.errors import InputError
 
 
@@ -21,8 +21,19 @@ def read(name: str, split: str, test_split: str, data_dir: str | None, cache_dir
     keys = _supervised_keys(builder)
     lengths = {part: info.shard_lengths for part, info in builder.info.splits.items()}
     pair = resolve(split, test_split, lengths, name)
-    train, test = (_read_ranges(builder, keys, ranges, cache_dir) for ranges in pair)
+    train, test = (_read_ranges(builder, keys, wanted, cache_dir) for wanted in pair)
     return train, test, builder.info.features[keys[1]].names
+
+
+def records(name: str, split: str, data_dir: str | None):
+    """The undecoded examples of `split`, the key of their image and its number of channels. Raises `InputError`."""
+    builder = open_builder(name, data_dir)
+    image_key, _ = _supervised_keys(builder)
+    lengths = {part: info.shard_lengths for part, info in builder.info.splits.items()}
+    spec = _spec(ranges(split, lengths, name))
+    _files(builder, spec)
+    source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
+    return source, image_key, builder.info.features[image_key].shape[-1]
 
 
 def known_names() -> list[str]:
@@ -88,21 +99,34 @@ def _supervised_keys(builder):
     return keys
 
 
-def _read_ranges(builder, keys, ranges, cache_dir):
+def _read_ranges(builder, keys, wanted, cache_dir):
     """The arrays of `ranges`, from the cache if these very bytes have been decoded before."""
-    spec = "+".join(f"{part}[{start}:{stop}]" for part, start, stop in ranges)
+    spec = _spec(wanted)
     where = f"{builder.info.full_name} in {builder.data_path}"
-    files = [Path(file.filename) for file in builder.info.splits[spec].file_instructions]
-    missing = [file.name for file in files if not file.exists()]
-    if missing:
-        raise InputError(f"{where}: {missing[0]} is missing and {spec} needs it; copy it there or choose another slice")
+    files = _files(builder, spec)
     features = json.dumps(builder.info.features.to_json(), sort_keys=True)
     key = content_key((spec, *keys, features), files)
     fields = ("images", "labels", "ids")
-    return cached(key, cache_dir, fields, lambda: _decode(builder, keys, spec, ranges, where))
+    return cached(key, cache_dir, fields, lambda: _decode(builder, keys, spec, wanted, where))
 
 
-def _decode(builder, keys, spec, ranges, where):
+def _spec(wanted):
+    return "+".join(f"{part}[{start}:{stop}]" for part, start, stop in wanted)
+
+
+def _files(builder, spec):
+    """The files that hold the examples of `spec`; `InputError` if one is missing."""
+    files = [Path(file.filename) for file in builder.info.splits[spec].file_instructions]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise InputError(
+            f"{builder.info.full_name} in {builder.data_path}: {missing[0]} is missing and {spec} needs it; "
+            "copy it there or choose another slice"
+        )
+    return files
+
+
+def _decode(builder, keys, spec, wanted, where):
     image_key, label_key = keys
     source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
     try:
@@ -113,7 +137,7 @@ def _decode(builder, keys, spec, ranges, where):
     if "id" in builder.info.features:
         ids = [i.decode() if isinstance(i, bytes) else str(i) for i in (record["id"] for record in records)]
     else:
-        ids = [f"{part}_{i:05d}" for part, start, stop in ranges for i in range(start, stop)]
+        ids = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
     channels = builder.info.features[image_key].shape[-1]
     decoded = (
         images.decode(io.BytesIO(record[image_key]), channels, f"{where}, example {example!r}")

@@ -11,13 +11,14 @@ def resolve(split: str, test_split: str, lengths: dict[str, list[int]], where: s
     `lengths` holds the number of examples in each shard of each split that exists. Raises `InputError`, beginning
     with `where`, for a specification that cannot be read, selects nothing, or shares examples with the other.
     """
-    train, test = _ranges(split, lengths, where), _ranges(test_split, lengths, where)
+    train, test = ranges(split, lengths, where), ranges(test_split, lengths, where)
     if any(a == b and max(i, k) < min(j, m) for a, i, j in train for b, k, m in test):
         raise InputError(f"{where}: {split!r} and {test_split!r} share examples; choose slices that do not overlap")
     return train, test
 
 
-def _ranges(spec, lengths, where):
+def ranges(spec: str, lengths: dict[str, list[int]], where: str) -> Ranges:
+    """Turns one slice specification into absolute ranges; `InputError` as `resolve` raises it."""
     if sum(lengths.get(spec, [])):  # the usual case needs no TFDS
         return [(spec, 0, sum(lengths[spec]))]
     import tensorflow_datasets as tfds
@@ -29,7 +30,7 @@ def _ranges(spec, lengths, where):
         have = ", ".join(f"{name} ({sum(n)} examples)" for name, n in lengths.items())
         reason = str(error).strip().splitlines()[-1].rstrip(".")
         raise InputError(f"{where}: cannot use split {spec!r}: {reason}; the splits that exist are {have}") from None
-    ranges = [(p.splitname, p.from_ or 0, sum(lengths[p.splitname]) if p.to is None else p.to) for p in parts]
-    if any(stop <= start for _, start, stop in ranges):
+    found = [(p.splitname, p.from_ or 0, sum(lengths[p.splitname]) if p.to is None else p.to) for p in parts]
+    if any(stop <= start for _, start, stop in found):
         raise InputError(f"{where}: split {spec!r} selects no examples; training and testing need at least one each")
-    return ranges
+    return found

@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from saal_jax.errors import InputError
-from saal_jax.models.layers import Linear, torch_kernel_init
+from saal_jax.models.layers import Linear, max_pool, torch_kernel_init
 
 
 class SmallCNN(nn.Module):
@@ -24,5 +24,5 @@ class SmallCNN(nn.Module):
         hidden = images
         for features in (self.width, 2 * self.width):
             hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init)(hidden))
-            hidden = nn.max_pool(hidden, (2, 2), (2, 2))
+            hidden = max_pool(hidden)
         return Linear(self.num_classes)(hidden.reshape(hidden.shape[0], -1))

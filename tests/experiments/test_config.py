@@ -94,6 +94,7 @@ def test_the_published_protocol():
     assert config.optimizer.model_dump() == {"name": "sam", "learning_rate": 1e-3, "momentum": 0.9, "rho": 0.05}
     assert config.acquisition.model_dump() == {
         "name": "saal", "mode": "max_diversity", "labels": "pseudo", "rho": 0.05, "adaptive": True,
+        "screening": 1.0, "precision": "float32",
     }  # fmt: skip
     labelled = [20 + 10 * cycle for cycle in range(101)]
     assert sum(50 * -(-count // 10) for count in labelled) == 262_600  # optimiser steps per seed

@@ -1,0 +1,82 @@
+"""Do cheaper scores choose the same images? `python -m benchmarks.ranking`.
+
+Trains the first cycle of an experiment, scores its pool in float64, and prints for every precision of this device the
+rank correlation with that, and for every fraction kept by screening the share of the exactly best that it finds.
+"""
+
+import argparse
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import spearmanr
+
+from experiments import config as configs
+from experiments.setup import build
+from saal_jax.cycle import active_learning, predict, seed_key
+from saal_jax.errors import InputError
+from saal_jax.scores import max_perturbed_loss
+from saal_jax.sweep import PRECISIONS, score_pool
+
+FRACTIONS = (0.05, 0.1, 0.2, 0.4)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="digits_saal", help="the experiment (default digits_saal)")
+    parser.add_argument("--data_dir", help="where TFDS data sets are")
+    parser.add_argument("--images", type=int, default=2000, help="how many of the pool are scored (default 2000)")
+    arguments, assignments = parser.parse_known_args()
+    try:
+        config = configs.override(configs.load(arguments.config), [*assignments, "--config.cycles=1"])
+        setup = build(config, arguments.data_dir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    key = seed_key(config.seeds[0])
+    state, result = next(
+        active_learning(
+            key, setup.protocol, setup.recipe, setup.acquire, setup.pool, setup.test, len(setup.class_names)
+        )
+    )
+    weights, images = state.train.weights, np.asarray(setup.pool.images)[: arguments.images]
+
+    def score_fn(weights, images):
+        return max_perturbed_loss(
+            lambda p, x: setup.recipe.apply(weights._replace(params=p), x), weights.params, images
+        )
+
+    def narrow(weights, images):
+        """Weights themselves in bfloat16."""
+        return score_fn(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights), images)
+
+    rows = {name: score_pool(score_fn, weights, images, precision=name) for name in PRECISIONS}
+    rows["bfloat16 weights"] = np.asarray(score_pool(narrow, weights, images), np.float32)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
+        exact = score_pool(score_fn, wide, images)
+    accuracy = result.metrics["test_accuracy"]
+    print(
+        f"{arguments.config}, {len(images)} images, test accuracy {accuracy:.1f} %, on {jax.devices()[0].device_kind}"
+    )
+    best = 100
+    print(f"\n{'precision':20}{'rank correlation to float64':>30}{f'of the best {best}':>20}")
+    for name, scores in rows.items():
+        print(f"{name:20}{spearmanr(scores, exact).statistic:>30.6f}{shared(scores, exact, best, best):>20.0%}")
+    logits = predict(setup.recipe, weights, images)
+    clean = -jax.nn.log_softmax(logits).max(1)
+    print(f"\n{'screening':20}{f'of the best {best} found':>30}")
+    for fraction in FRACTIONS:
+        kept = max(best, int(fraction * len(images)))
+        print(f"{fraction:<20}{shared(np.asarray(clean), exact, kept, best):>30.0%}")
+    return 0
+
+
+def shared(scores, exact, kept, best):
+    """The part of the `best` of `exact` that is among the `kept` best of `scores`."""
+    return len(np.intersect1d(np.argsort(scores)[-kept:], np.argsort(exact)[-best:])) / best
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Reading a function as a list of equations, and running it with some of them replaced."""
+
+import jax
+from jax.extend.core import Literal
+
+_CALLS = ("jit", "pjit", "closed_call")
+
+
+def trace(fun, *args):
+    """`(closed jaxpr, shapes of the result)` of `fun`, with what it jits inside written out."""
+    closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
+    if any(equation.primitive.name in _CALLS for equation in closed.jaxpr.eqns):
+        closed = jax.make_jaxpr(lambda *leaves: evaluate(closed, leaves))(*closed.in_avals)
+    return closed, shapes
+
+
+def evaluate(closed, leaves, replace=lambda equation, inputs: None):
+    """Outputs of a jaxpr; `replace(equation, inputs)` returns an equation's outputs, or None to leave it as it is."""
+    values = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    values.update(zip(closed.jaxpr.invars, leaves, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in closed.jaxpr.eqns:
+        inputs = [read(atom) for atom in equation.invars]
+        if equation.primitive.name in _CALLS:
+            called = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
+            outputs = evaluate(called, inputs, replace)
+        else:
+            outputs = replace(equation, inputs)
+        values.update(zip(equation.outvars, outputs or bind(equation, inputs), strict=True))
+    return [read(atom) for atom in closed.jaxpr.outvars]
+
+
+def bind(equation, inputs):
+    """What the equation itself makes of `inputs`."""
+    primitive = equation.primitive
+    with equation.ctx.manager:
+        outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return outputs if primitive.multiple_results else [outputs]

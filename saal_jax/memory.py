@@ -1,0 +1,63 @@
+"""How much memory a function needs for one more example, read off its equations before anything is compiled."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal, jaxprs_in_params
+
+
+def bytes_per_example(fun, params, pool, size: int, *keys) -> tuple[int, int]:
+    """`(fixed, per example)` bytes that `fun(params, chunk, *keys)` holds at its worst, at about `size` examples.
+
+    An estimate: XLA fuses what is counted apart here, and pads what is counted bare. Of `pool` and `keys`, whose
+    leading axis is that of the chunk, only shapes are looked at.
+    """
+    shapes = jax.tree.map(_shape, (params, (pool, *keys)))
+    leaves, structure = jax.tree.flatten(shapes)
+    return _bytes_per_example(fun, structure, tuple(leaves), size)
+
+
+@functools.lru_cache(maxsize=64)
+def _bytes_per_example(fun, structure, leaves, size):
+    params, pool = jax.tree.unflatten(structure, leaves)
+
+    def peak(size):
+        chunk = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), pool)
+        closed = jax.make_jaxpr(fun)(params, *chunk)
+        return sum(map(_bytes, jax.tree.leaves(chunk))) + _peak(closed.jaxpr)
+
+    small, large = peak(size), peak(2 * size)
+    per_example = max(1, -(-(large - small) // size))
+    return max(0, small - size * per_example), per_example
+
+
+def _peak(jaxpr):
+    """Bytes alive at the worst moment, beside the inputs."""
+    last_use = {}
+    for number, equation in enumerate(jaxpr.eqns):
+        last_use.update((atom, number) for atom in _variables((*equation.outvars, *equation.invars)))
+    last_use.update((atom, None) for atom in _variables(jaxpr.outvars))
+    made, alive, peak = set(), 0, 0
+    for number, equation in enumerate(jaxpr.eqns):
+        outputs = sum(_bytes(variable.aval) for variable in equation.outvars)
+        within = max(map(_peak, jaxprs_in_params(equation.params)), default=0)
+        peak = max(peak, alive + max(outputs, within))
+        made.update(equation.outvars)
+        alive += outputs
+        gone = {atom for atom in _variables((*equation.invars, *equation.outvars)) if last_use[atom] == number}
+        alive -= sum(_bytes(atom.aval) for atom in gone & made)
+    return peak
+
+
+def _shape(leaf):
+    leaf = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _variables(atoms):
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
+
+
+def _bytes(aval):
+    return getattr(aval, "size", 0) * getattr(getattr(aval, "dtype", None), "itemsize", 0)

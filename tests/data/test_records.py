@@ -1,0 +1,49 @@
+"""Records: the images that `load` gives, read where they lie."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from saal_jax import InputError, score_pool
+from saal_jax.data import load
+from saal_jax.data.records import Records
+
+from . import custom
+
+FEATURES = {"image": tfds.features.Image(shape=(4, 4, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("records")
+    examples = [{"image": custom.encoded(custom.flat(i)), "label": i % 2} for i in range(50)]
+    custom.prepare(data_dir, "stored", FEATURES, {"train": examples[:40], "test": examples[40:]}, shards=5)
+    return str(data_dir)
+
+
+def test_any_positions_in_any_order_across_shards(prepared, tmp_path):
+    records = Records("stored", split="train[5:37]", data_dir=prepared)
+    images = load("stored[5:37]", data_dir=prepared, cache_dir=str(tmp_path)).train.images
+    assert records.shape == images.shape == (32, 4, 4, 3)
+    assert records.dtype == images.dtype
+    positions = np.array([31, 0, 7, 7, 20])
+    np.testing.assert_array_equal(records[positions], images[positions])
+    brightness = lambda scale, chunk: scale * chunk.sum((1, 2, 3)).astype("float32")  # noqa: E731
+    np.testing.assert_array_equal(
+        score_pool(brightness, 2.0, records, chunk_size=5), score_pool(brightness, 2.0, images, chunk_size=5)
+    )
+
+
+def test_bad_input(prepared):
+    with pytest.raises(InputError, match="the splits that exist are train"):
+        Records("stored", split="nothing", data_dir=prepared)
+    records = Records("stored", data_dir=prepared)
+    for file in (folder := Path(prepared) / "stored" / "1.0.0").glob("*train*"):
+        file.write_bytes(bytes(len(file.read_bytes())))
+    with pytest.raises(InputError, match="stored, train: cannot read its records"):
+        records[np.arange(40)]
+    next(folder.glob("*train*")).unlink()
+    with pytest.raises(InputError, match="is missing"):
+        Records("stored", data_dir=prepared)
