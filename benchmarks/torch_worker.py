@@ -1,10 +1,8 @@
 """Scores a setting in PyTorch, once per line on standard input: `python torch_worker.py loop|func SETTING.npz`.
 
-Needs PyTorch and NumPy only. `loop` does what the released program does, written anew: for every image a deep copy of
-the network, one backward pass, the adaptive step, one forward pass.
+Needs PyTorch and NumPy only. `loop` does what the released program does.
 """
 
-import copy
 import sys
 
 import numpy as np
@@ -12,28 +10,14 @@ import torch
 from serve import serve, timed
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
+from torch_functions import RHO
+from torch_functions import scores as loop
 from torch_networks import device, load
 
-RHO = 0.05
 variant, setting = sys.argv[1:]
 stored = np.load(setting)
 network = load(stored)
 images = torch.tensor(stored["images"].transpose(0, 3, 1, 2).copy()).to(device)
-
-
-def loop():
-    scores = []
-    for image in images:
-        perturbed = copy.deepcopy(network)
-        logits = perturbed(image[None])
-        label = logits.argmax(1)
-        functional.cross_entropy(logits, label).backward()
-        with torch.no_grad():
-            norm = torch.sqrt(sum(((p.abs() * p.grad) ** 2).sum() for p in perturbed.parameters()))
-            for p in perturbed.parameters():
-                p += RHO * p**2 * p.grad / (norm + 1e-12)
-            scores.append(functional.cross_entropy(perturbed(image[None]), label).item())
-    return scores
 
 
 params = {name: parameter.detach() for name, parameter in network.named_parameters()}
@@ -59,7 +43,7 @@ def func(chunk):
         return torch.cat([batched(images[start : start + chunk]) for start in range(0, len(images), chunk)]).tolist()
 
 
-run = loop
+run = lambda: loop(network, images)  # noqa: E731
 if variant == "func":
     chunks = [chunk for chunk in (1, 4, 16, 64, 256, 1024) if chunk <= len(images)]
     best = min(chunks, key=lambda chunk: timed(lambda: func(chunk))[1])
