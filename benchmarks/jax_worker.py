@@ -1,30 +1,19 @@
 """Scores a setting in JAX, once per line on standard input: `python jax_worker.py ours|naive SETTING.npz`."""
 
-import json
-import resource
 import sys
-import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax_networks import load
+from serve import serve, timed
 
 from saal_jax import max_perturbed_loss, score_pool
-from saal_jax.models import Weights, resnet18, small_cnn
 from saal_jax.perturbation import ascend
 
 variant, setting = sys.argv[1:]
 stored = np.load(setting)
-model = {"resnet18": resnet18, "small_cnn": small_cnn}[str(stored["model"])](10, width=int(stored["width"]))
-weights = Weights({}, {})
-for name in stored.files:
-    if "/" in name:
-        part, *path, last = name.split("/")
-        tree = weights.params if part == "params" else weights.batch_stats
-        for key in path:
-            tree = tree.setdefault(key, {})
-        tree[last] = jnp.asarray(stored[name])
+model, weights = load(stored)
 images = stored["images"]
 
 
@@ -45,14 +34,9 @@ def naive(weights, images):
     return jax.vmap(score)(images)
 
 
-def timed():
-    start = time.perf_counter()
-    scores = score_pool({"ours": ours, "naive": naive}[variant], weights, images)
-    return scores, time.perf_counter() - start
+def run():
+    return score_pool({"ours": ours, "naive": naive}[variant], weights, images)
 
 
-scores, seconds = timed()
-print(json.dumps({"scores": scores.tolist(), "first_seconds": seconds}), flush=True)
-for _ in sys.stdin:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": timed()[1], "peak_bytes": peak}), flush=True)
+scores, seconds = timed(run)
+serve(lambda: {"seconds": timed(run)[1]}, seconds, scores.tolist())

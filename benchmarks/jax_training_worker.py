@@ -1,0 +1,52 @@
+"""Trains a setting by the library's own step: `python jax_training_worker.py adam|sam SETTING.npz`."""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax_networks import load
+from serve import serve, timed
+
+from saal_jax.optimizers import OPTIMIZERS
+from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
+from saal_jax.training import TrainState, make_epoch, make_step
+
+optimizer, setting = sys.argv[1:]
+stored = np.load(setting)
+model, weights = load(stored)
+optimizer = OPTIMIZERS[optimizer](learning_rate=float(stored["learning_rate"]))
+images, labels = jnp.asarray(stored["images"]), jnp.asarray(stored["labels"], jnp.int32)
+batches = jnp.asarray(stored["batches"], jnp.int32)
+channels = (0.5,) * images.shape[-1]
+
+
+def starting():
+    copied = jax.tree.map(jnp.copy, weights)  # training donates its own
+    return TrainState(copied, optimizer.transformation.init(copied.params))
+
+
+def epoch_of(augment):
+    step = make_step(model, optimizer, augment, functools.partial(normalize, mean=channels, std=channels))
+    return make_epoch(step)
+
+
+def losses():
+    """The loss of two steps on the first batch, not augmented."""
+    state, epoch, found = starting(), epoch_of(unchanged), []
+    for _ in range(2):
+        state, loss = epoch(state, images, labels, batches, 1, jax.random.key(0))
+        found.append(float(loss) / batches.shape[1])
+    return found
+
+
+def run(num_steps):
+    global state
+    state, loss = epoch(state, images, labels, batches, num_steps, jax.random.key(0))
+    jax.block_until_ready((state, loss))
+
+
+state, epoch = starting(), epoch_of(crop_and_flip)
+_, seconds = timed(lambda: run(1))
+serve(lambda: {"seconds": timed(lambda: run(len(batches)))[1]}, seconds, losses())

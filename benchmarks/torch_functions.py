@@ -1,0 +1,71 @@
+"""What a PyTorch program does, written anew: augmentation, training steps, and the score as it was released."""
+
+import copy
+import functools
+
+import torch
+from torch.nn import functional
+
+PADDING, RHO = 4, 0.05
+
+
+def crop_and_flip(batch):
+    size = batch.shape[-1]
+    padded = functional.pad(batch, (PADDING,) * 4)
+    offsets, flips = torch.randint(2 * PADDING + 1, (len(batch), 2)).tolist(), (torch.rand(len(batch)) < 0.5).tolist()
+    cropped = []
+    for image, (top, left), flip in zip(padded, offsets, flips, strict=True):
+        image = image[:, top : top + size, left : left + size]
+        cropped.append(image.flip(-1) if flip else image)
+    return torch.stack(cropped)
+
+
+def gradient(network, batch, targets):
+    network.zero_grad()
+    loss = functional.cross_entropy(network(batch), targets)
+    loss.backward()
+    return loss
+
+
+def adam(network, optimizer, batch, targets):
+    loss = gradient(network, batch, targets)
+    optimizer.step()
+    return loss
+
+
+def sam(network, optimizer, batch, targets):
+    gradient(network, batch, targets)
+    parameters = list(network.parameters())
+    norm = torch.stack([p.grad.norm() for p in parameters]).norm()
+    with torch.no_grad():
+        moves = [RHO / (norm + 1e-12) * p.grad for p in parameters]
+        for p, move in zip(parameters, moves, strict=True):
+            p += move
+    loss = gradient(network, batch, targets)
+    with torch.no_grad():
+        for p, move in zip(parameters, moves, strict=True):
+            p -= move
+    optimizer.step()
+    return loss
+
+
+STEPS = {  # the step, and the optimizer that it calls
+    "adam": (adam, torch.optim.Adam),
+    "sam": (sam, functools.partial(torch.optim.SGD, momentum=0.9)),
+}
+
+
+def scores(network, images):
+    """A deep copy of the network for every image, one backward pass, the adaptive step, one forward pass."""
+    found = []
+    for image in images:
+        perturbed = copy.deepcopy(network)
+        logits = perturbed(image[None])
+        label = logits.argmax(1)
+        functional.cross_entropy(logits, label).backward()
+        with torch.no_grad():
+            norm = torch.sqrt(sum(((p.abs() * p.grad) ** 2).sum() for p in perturbed.parameters()))
+            for p in perturbed.parameters():
+                p += RHO * p**2 * p.grad / (norm + 1e-12)
+            found.append(functional.cross_entropy(perturbed(image[None]), label).item())
+    return found

@@ -1,0 +1,73 @@
+"""The networks in PyTorch; needs PyTorch and NumPy only. Layers are named as in the stored weights."""
+
+import torch
+from torch.nn import functional
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Block(torch.nn.Module):
+    def __init__(self, inputs, features, stride):
+        super().__init__()
+        self.Conv_0 = torch.nn.Conv2d(inputs, features, 3, stride, 1, bias=False)
+        self.BatchNorm_0 = torch.nn.BatchNorm2d(features)
+        self.Conv_1 = torch.nn.Conv2d(features, features, 3, 1, 1, bias=False)
+        self.BatchNorm_1 = torch.nn.BatchNorm2d(features)
+        self.projected = inputs != features
+        if self.projected:
+            self.Conv_2 = torch.nn.Conv2d(inputs, features, 1, stride, bias=False)
+            self.BatchNorm_2 = torch.nn.BatchNorm2d(features)
+
+    def forward(self, x):
+        hidden = functional.relu(self.BatchNorm_0(self.Conv_0(x)))
+        x = self.BatchNorm_2(self.Conv_2(x)) if self.projected else x
+        return functional.relu(self.BatchNorm_1(self.Conv_1(hidden)) + x)
+
+
+class ResNet18(torch.nn.Module):
+    def __init__(self, width, channels):
+        super().__init__()
+        self.Conv_0 = torch.nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.BatchNorm_0 = torch.nn.BatchNorm2d(width)
+        features = width
+        for number in range(8):
+            stride = 2 if number in (2, 4, 6) else 1
+            setattr(self, f"Block_{number}", Block(features, features * stride, stride))
+            features *= stride
+        self.Linear_0 = torch.nn.Linear(features, 10)
+
+    def forward(self, x):
+        x = functional.relu(self.BatchNorm_0(self.Conv_0(x)))
+        for number in range(8):
+            x = getattr(self, f"Block_{number}")(x)
+        return self.Linear_0(x.mean((2, 3)))
+
+
+class SmallCNN(torch.nn.Module):
+    def __init__(self, width, channels, size):
+        super().__init__()
+        self.Conv_0 = torch.nn.Conv2d(channels, width, 3, 1, 1)
+        self.Conv_1 = torch.nn.Conv2d(width, 2 * width, 3, 1, 1)
+        self.Linear_0 = torch.nn.Linear(2 * width * (size // 4) ** 2, 10)
+
+    def forward(self, x):
+        for layer in (self.Conv_0, self.Conv_1):
+            x = functional.max_pool2d(functional.relu(layer(x)), 2)
+        return self.Linear_0(x.permute(0, 2, 3, 1).flatten(1))  # the order of features in the stored weights
+
+
+def load(stored):
+    """The network of a setting's file, with its weights, in evaluation mode."""
+    width, channels, size = int(stored["width"]), stored["images"].shape[3], stored["images"].shape[1]
+    network = ResNet18(width, channels) if str(stored["model"]) == "resnet18" else SmallCNN(width, channels, size)
+    names = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    state = {}
+    for key in stored.files:
+        if "/" in key:
+            *path, last = [part for part in key.split("/")[1:] if part != "Dense_0"]
+            array = stored[key]
+            axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, range(array.ndim))
+            state[".".join([*path, names[last]])] = torch.tensor(array.transpose(axes).copy())
+    missing = network.load_state_dict(state, strict=False).missing_keys
+    assert all(key.endswith("num_batches_tracked") for key in missing), missing
+    return network.eval().to(device)
