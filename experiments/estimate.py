@@ -54,6 +54,7 @@ def estimate(setup, starts) -> Cost:
 
     def train_few(state):
         arguments = {"epochs": 1, "batch_size": protocol.batch_size, "capacity": capacity(protocol, pool)}
+        arguments["mesh"] = recipe.mesh
         return train(recipe.epoch, state, pool.images, pool.labels, pool.ids, few, key, **arguments)[0]
 
     state = train_few(state)

@@ -111,6 +111,7 @@ def active_learning(key, protocol, recipe, acquire, pool, test, num_classes, sta
             epochs=protocol.epochs,
             batch_size=protocol.batch_size,
             capacity=capacity(protocol, pool),
+            mesh=recipe.mesh,
             progress=lambda done: progress("train", done, protocol.epochs),
         )
         times.append(time.perf_counter())
