@@ -55,6 +55,7 @@ def estimate(setup, starts) -> Cost:
 
     def train_few(state):
         arguments = {"epochs": 1, "batch_size": protocol.batch_size, "capacity": capacity(protocol, pool)}
+        arguments["mesh"] = recipe.mesh
         return train(recipe.epoch, state, pool.images, pool.labels, pool.ids, few, key, **arguments)[0]
 
     state = train_few(state)
@@ -78,19 +79,20 @@ def estimate(setup, starts) -> Cost:
 
 
 def _scoring(setup, key, weights):
-    """Seconds per image and bytes of what the acquisition sweeps over, from one chunk of each sweep."""
-    pool, per_image, memory = setup.pool, 0.0, 0
+    """Seconds per image of the pool and bytes that the acquisition takes, from one chunk of each of its sweeps."""
+    pool, mesh, per_image, memory = setup.pool, setup.recipe.mesh, 0.0, 0
 
     def sweep(score_fn, weights, arrays, available, **options):
         nonlocal per_image, memory
-        chunk = min(default_chunk_size(score_fn, weights, arrays), len(available))
+        devices = mesh.size if mesh else 1
+        chunk = min(default_chunk_size(score_fn, weights, arrays), -(-len(available) // devices))
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
         memory = max(memory, fixed + chunk * per_example)
-        first = available & (np.cumsum(available) <= chunk)
-        score = lambda: score_available(score_fn, weights, arrays, first, pool.names, **options)  # noqa: E731
+        first = available & (np.cumsum(available) <= chunk * devices)
+        score = lambda: score_available(score_fn, weights, arrays, first, pool.names, mesh=mesh, **options)  # noqa: E731
         scores = score()
-        per_image += _seconds(score) / chunk
-        return scores
+        per_image += _seconds(score) / (chunk * devices) * available.mean()
+        return np.nan_to_num(scores)
 
     everything = np.ones(len(pool.ids), bool)
     setup.acquire(key, pool, everything, min(setup.protocol.query_size, len(everything)), weights, sweep)

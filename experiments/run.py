@@ -17,6 +17,7 @@ from tqdm import tqdm
 from experiments import config as configs
 from experiments import report, workdir
 from experiments.estimate import estimate, free_disk
+from experiments.processes import agree, end, join, on_first
 from experiments.setup import build
 from saal_jax import checkpoint
 from saal_jax.cycle import CycleState, active_learning, seed_key
@@ -30,6 +31,8 @@ def main(argv=None) -> int:
     arguments, assignments = _parse(argv)
     try:
         config = configs.override(configs.load(arguments.config), assignments)
+        if arguments.distributed:
+            join()
         directory = arguments.workdir or Path("results") / Path(arguments.config).stem
         directory = directory.expanduser()
         run(config, directory, arguments.data_dir, arguments.dry_run)
@@ -87,6 +90,12 @@ def _parse(argv):
     parser.add_argument("--config", required=True, help="a name from the list below, or the path of a config file")
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
     parser.add_argument("--workdir", type=Path, help="where results go (default: results/NAME)")
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="be one of several processes that run this same command: as Slurm, Open MPI or Kubernetes says, or as "
+        "JAX_COORDINATOR_ADDRESS=HOST:PORT (of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID say",
+    )
     parser.add_argument("--dry_run", action="store_true", help="print what the run would cost, and stop")
     arguments, rest = parser.parse_known_args(argv)
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
@@ -99,14 +108,18 @@ def run(config, directory, data_dir=None, dry_run=False):
     """Runs, or continues, every seed to its last cycle; records after each cycle."""
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--workdir={directory} is a file: name a directory")
-    with contextlib.nullcontext() if dry_run else workdir.lock(directory):
-        found = workdir.load(directory, config)
+    with contextlib.ExitStack() as held:
+        if not dry_run:
+            on_first(lambda: held.enter_context(workdir.lock(directory)))
+        agree("configs", config)
+        found = on_first(workdir.load, directory, config)
         records = {seed: record for seed, (_, _, record) in found.items()}
         starts = {seed: start for seed in config.seeds if (start := _start(config, found.get(seed))) is not None}
         if not starts:
             print(f"{directory} is finished: seeds {', '.join(map(str, config.seeds))} have all their cycles")
-            return None if dry_run else finish(directory, config, records)
+            return None if dry_run else on_first(finish, directory, config, records)
         setup = build(config, data_dir)
+        agree("images", setup.record["data"])
         for seed, (_, _, record) in found.items():
             if record["data"] != setup.record["data"]:
                 raise InputError(
@@ -115,16 +128,15 @@ def run(config, directory, data_dir=None, dry_run=False):
                 )
         cost = estimate(setup, starts)
         print(cost)
-        free = free_disk(directory)
+        free = on_first(free_disk, directory)
         if cost.disk > free:
             raise InputError(f"{directory}: the checkpoints need {cost.disk:,} bytes, but only {free:,} are free there")
         if dry_run:
             return None
-        for change in workdir.write_environment(directory):
-            _warn(f"{change} since the last cycle: the same bytes are not promised")
+        on_first(_write_environment, directory)
         for seed in starts:
             run_seed(seed, config, setup, directory, records, found.pop(seed, None))
-        return finish(directory, config, records)
+        return on_first(finish, directory, config, records)
 
 
 def _start(config, found):
@@ -167,12 +179,22 @@ def run_seed(seed, config, setup, directory, records, found):
         history = [*history, {"metrics": result.metrics, "queried": queried, "seconds": result.seconds}]
         arrays = {"train": state.train, "labelled": state.labelled, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
-        checkpoint.save(directory / "checkpoints" / f"seed_{seed}", state.cycle, arrays, records[seed])
-        workdir.write_tables(directory, config, records)
-        _tell(seed, config, state.cycle, result)
+        on_first(_record, seed, config, directory, records, arrays, state.cycle, result)
         progress.title = f"seed {seed} cycle {len(history)}/{config.cycles}"
     if len(history) <= config.cycles:
         print(f"seed {seed}: all {len(setup.pool.ids)} images of the pool are labelled; no more cycles")
+
+
+def _write_environment(directory):
+    for change in workdir.write_environment(directory):
+        _warn(f"{change} since the last cycle: the same bytes are not promised")
+
+
+def _record(seed, config, directory, records, arrays, cycle, result):
+    """Saves a finished cycle and tells of it."""
+    checkpoint.save(directory / "checkpoints" / f"seed_{seed}", cycle, arrays, records[seed])
+    workdir.write_tables(directory, config, records)
+    _tell(seed, config, cycle, result)
 
 
 def _tell(seed, config, cycle, result):
@@ -189,7 +211,7 @@ def _tell(seed, config, cycle, result):
 
 
 class _Bars:
-    """A progress bar for each phase of a cycle, on a terminal only."""
+    """A progress bar for each phase of a cycle, on a terminal only, and there of process 0."""
 
     def __init__(self, title):
         self.title, self.phase, self.bar = title, None, None
@@ -197,7 +219,8 @@ class _Bars:
     def __call__(self, phase, done, total):
         if phase != self.phase:
             self.close()
-            self.phase, self.bar = phase, tqdm(total=total, desc=f"{self.title} {phase}", leave=False, disable=None)
+            hidden = True if jax.process_index() > 0 else None  # None: where there is no terminal
+            self.phase, self.bar = phase, tqdm(total=total, desc=f"{self.title} {phase}", leave=False, disable=hidden)
         self.bar.update(done - self.bar.n)
 
     def close(self):
@@ -216,4 +239,4 @@ def finish(directory, config, records):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

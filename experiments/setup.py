@@ -8,6 +8,7 @@ from typing import NamedTuple
 from saal_jax import data
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.cycle import Pool, Protocol, first_labels, make_pool, seed_key
+from saal_jax.devices import all_devices
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
@@ -28,7 +29,7 @@ class Setup(NamedTuple):
 
 
 def build(config, data_dir) -> Setup:
-    """Loads the data and puts model, optimizer, recipe and acquisition together."""
+    """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
     loaded = data.load(config.dataset, split=config.split, data_dir=data_dir)
     images = loaded.train.images
     channels = images.shape[-1]
@@ -47,6 +48,7 @@ def build(config, data_dir) -> Setup:
         AUGMENTATIONS[config.augmentation],
         functools.partial(normalize, mean=mean, std=std),
         images.shape[1:],
+        mesh=all_devices(),
     )
     protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(loaded.train)
     first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun

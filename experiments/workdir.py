@@ -98,7 +98,8 @@ def environment() -> dict:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+        + (f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **{package: importlib.metadata.version(package) for package in packages},

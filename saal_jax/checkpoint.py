@@ -28,8 +28,8 @@ _MARGIN = 2**20  # bytes for the files around the arrays
 def save(directory, cycle: int, state, record: dict):
     """Writes `state` (a pytree of arrays) and `record` (JSON) as the checkpoint of `cycle`, and keeps the last two.
 
-    Returns only when everything is on disk; until then the one before stays the newest. Raises OSError (ENOSPC) when
-    the disk is full.
+    Returns only when everything is on disk; until then the one before stays the newest. Of several processes one alone
+    saves. Raises OSError (ENOSPC) when the disk is full.
     """
     tree = jax.tree.map(np.asarray, serialization.to_state_dict(state))
     record = json.loads(json.dumps(record))
@@ -139,12 +139,17 @@ def load_model(workdir, seed: int | None = None):
 
 @contextlib.contextmanager
 def _manager(directory, *, writes=False):
-    """Orbax's manager, synchronous, and silent about what is raised anyway."""
+    """Orbax's manager, synchronous, of this process alone, and silent about what is raised anyway."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=_KEPT, cleanup_tmp_directories=writes, enable_async_checkpointing=False
+        max_to_keep=_KEPT,
+        create=False,
+        cleanup_tmp_directories=writes,
+        enable_async_checkpointing=False,
+        multiprocessing_options=alone,
     )
     try:
         with ocp.CheckpointManager(Path(directory).absolute(), options=options) as manager:

@@ -111,6 +111,7 @@ def active_learning(key, protocol, recipe, acquire, pool, test, num_classes, sta
             epochs=protocol.epochs,
             batch_size=protocol.batch_size,
             capacity=capacity(protocol, pool),
+            mesh=recipe.mesh,
             progress=lambda done: progress("train", done, protocol.epochs),
         )
         times.append(time.perf_counter())
@@ -129,7 +130,8 @@ def query(key, protocol, recipe, acquire, pool, state, progress):
 
     def sweep(score_fn, weights, arrays, available, **options):
         report = lambda done: progress("score", done, int(available.sum()))  # noqa: E731
-        return score_available(score_fn, weights, arrays, available, pool.names, progress=report, **options)
+        options |= {"mesh": recipe.mesh, "progress": report}
+        return score_available(score_fn, weights, arrays, available, pool.names, **options)
 
     selection, scores = acquire(
         select_key,
@@ -155,7 +157,8 @@ def query(key, protocol, recipe, acquire, pool, state, progress):
 
 def predict(recipe, weights, images, progress=None):
     """Logits `[N, C]` of stored images."""
-    return score_pool(recipe.apply, weights, images, chunk_size=EVALUATION_CHUNK, progress=progress)
+    chunk_size = -(-EVALUATION_CHUNK // (recipe.mesh.size if recipe.mesh else 1))
+    return score_pool(recipe.apply, weights, images, chunk_size=chunk_size, mesh=recipe.mesh, progress=progress)
 
 
 def evaluate(recipe, weights, test, num_classes, progress):

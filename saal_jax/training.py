@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from saal_jax.devices import local, replicate, replicated, split_batches, split_rows
 from saal_jax.models import Weights
 from saal_jax.selection import random
 
@@ -25,15 +27,21 @@ class Recipe(NamedTuple):
     init: `key -> TrainState`; the same key gives the same initialisation.
     epoch: `(state, images, labels, batches[S, B], num_steps, key) -> (state, summed loss)`; donates `state`.
     apply: `(weights, images) -> logits` of stored (uint8) images, in evaluation mode.
+    mesh: the devices that share each batch, for `train`; None for one device.
     """
 
     init: Callable
     epoch: Callable
     apply: Callable
+    mesh: Mesh | None
 
 
-def supervised(model, optimizer, augment, normalize, image_shape, *, compiled_loop=None) -> Recipe:
-    """Plain supervised training of a `Model` by an `Optimizer` on `normalize(augment(key, images))`."""
+def supervised(model, optimizer, augment, normalize, image_shape, *, mesh=None, compiled_loop=None) -> Recipe:
+    """Plain supervised training of a `Model` by an `Optimizer` on `normalize(augment(key, images))`.
+
+    With a `mesh` the devices share each batch: gradients and batch statistics are those of the whole batch, so the
+    result is that of one device up to rounding.
+    """
 
     @jax.jit
     def init(key):
@@ -43,11 +51,11 @@ def supervised(model, optimizer, augment, normalize, image_shape, *, compiled_lo
     def apply(weights, images):
         return model.apply(weights, normalize(images))
 
-    step = make_step(model, optimizer, augment, normalize)
-    return Recipe(init, make_epoch(step, compiled_loop=compiled_loop), apply)
+    step = make_step(model, optimizer, augment, normalize, mesh=mesh)
+    return Recipe(init, make_epoch(step, mesh=mesh, compiled_loop=compiled_loop), apply, mesh)
 
 
-def make_step(model, optimizer, augment, normalize):
+def make_step(model, optimizer, augment, normalize, *, mesh=None):
     """Returns `step(state, images, labels, indices[B], key) -> (state, summed loss)`, to be jitted by its caller.
 
     The batch is `images[indices]`, gathered, augmented and normalised inside; indices of -1 are padding, and enter
@@ -55,8 +63,10 @@ def make_step(model, optimizer, augment, normalize):
     """
 
     def step(state, images, labels, indices, key):
+        indices = split_rows(indices, mesh)
         mask = (indices >= 0).astype(jnp.float32)
-        batch, targets = normalize(augment(key, images[indices])), labels[indices]
+        batch, targets = normalize(augment(key, split_rows(images[indices], mesh))), labels[indices]
+        batch = split_rows(batch, mesh)
 
         def loss_fn(params, batch_stats):
             logits, batch_stats = model.apply_train(Weights(params, batch_stats), batch, mask)
@@ -72,7 +82,7 @@ def make_step(model, optimizer, augment, normalize):
     return step
 
 
-def make_epoch(step, *, compiled_loop=None):
+def make_epoch(step, *, mesh=None, compiled_loop=None):
     """Returns `epoch(state, images, labels, batches[S, B], num_steps, key) -> (state, summed loss)`; donates `state`.
 
     `compiled_loop` runs the whole epoch inside one program, right on accelerators; on CPU, where XLA's convolutions
@@ -86,10 +96,10 @@ def make_epoch(step, *, compiled_loop=None):
         return state, total + loss
 
     if not compiled_loop:
-        one_step = jax.jit(accumulate, donate_argnums=(0, 1))
+        one_step = jax.jit(accumulate, donate_argnums=(0, 1), out_shardings=replicated(mesh))
 
         def epoch(state, images, labels, batches, num_steps, key):
-            total = jnp.zeros(())
+            total, batches = replicate(jnp.zeros(()), mesh), split_batches(batches, mesh)
             for index in range(num_steps):
                 state, total = one_step(state, total, images, labels, batches, np.int32(index), key)
             return state, total
@@ -102,19 +112,26 @@ def make_epoch(step, *, compiled_loop=None):
 
         return jax.lax.fori_loop(0, num_steps, body, (state, jnp.zeros(())))
 
-    return jax.jit(whole_epoch, donate_argnums=0)
+    compiled = jax.jit(whole_epoch, donate_argnums=0, out_shardings=replicated(mesh))
+    return lambda state, images, labels, batches, *rest: compiled(
+        state, images, labels, split_batches(batches, mesh), *rest
+    )
 
 
-def train(epoch_fn, state, images, labels, ids, labelled, key, *, epochs, batch_size, capacity, progress=None):
+def train(
+    epoch_fn, state, images, labels, ids, labelled, key, *, epochs, batch_size, capacity, mesh=None, progress=None
+):
     """Trains for `epochs` over the examples of the mask `labelled`, in an order drawn anew each epoch.
 
     `capacity` bounds the number of labelled examples over the whole run, so that shapes, and with them the compiled
-    program, stay the same while labels are added. Returns the state and the mean loss over all epochs.
+    program, stay the same while labels are added. `mesh` is the recipe's. Returns the state and the mean loss over all
+    epochs.
     """
     batch_size = min(batch_size, len(ids))
     rows = -(-capacity // batch_size) * batch_size
     count = int(labelled.sum())
     total = 0.0
+    state, images, labels = replicate((state, images, labels), mesh)
     for epoch in range(epochs):
         order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
         batches = random(order_key, ids, labelled, rows).indices.reshape(-1, batch_size)
@@ -122,4 +139,4 @@ def train(epoch_fn, state, images, labels, ids, labelled, key, *, epochs, batch_
         total += float(loss)
         if progress:
             progress(epoch + 1)
-    return state, total / (epochs * count)
+    return local(state, mesh), total / (epochs * count)

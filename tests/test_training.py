@@ -1,6 +1,10 @@
 """Training: one program, real rows only, the same in both forms of the loop."""
 
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import chex
 import jax
@@ -8,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saal_jax.devices import all_devices, replicate, split_batches
 from saal_jax.models import Model, Weights, small_cnn
 from saal_jax.models.layers import BatchNorm
 from saal_jax.optimizers import OPTIMIZERS, adam, adaptive_sam, sam, sgd
@@ -51,7 +56,7 @@ def recipe(optimizer, model=None, augment=unchanged, normalize=NORMALIZE, **opti
 
 def run(recipe, labelled, epochs=3, batch_size=4, capacity=20):
     state = recipe.init(jax.random.key(1))
-    arguments = dict(epochs=epochs, batch_size=batch_size, capacity=capacity)
+    arguments = dict(epochs=epochs, batch_size=batch_size, capacity=capacity, mesh=recipe.mesh)
     return train(recipe.epoch, state, IMAGES, LABELS, IDS, labelled, jax.random.key(2), **arguments)
 
 
@@ -142,3 +147,46 @@ def test_no_convolution_inside_a_loop_on_cpu(optimizer):
         epoch = recipe(optimizer, compiled_loop=compiled_loop).epoch
         jaxpr = jax.make_jaxpr(lambda *a: epoch(*a, 2, key))(state, IMAGES, LABELS, batches)  # noqa: B023
         assert ("conv_general_dilated" in set(inside_loops(jaxpr.jaxpr))) == expected
+
+
+def assert_devices_train_as_one(model, compiled_loop):
+    """Fourteen examples in batches of ten: neither the rows of a batch nor the real ones are a multiple of eight."""
+    assert jax.device_count() == 8
+    options = dict(normalize=NORMALIZE, compiled_loop=compiled_loop)
+    one, eight = (
+        run(recipe(sam(learning_rate=3e-4), model, crop_and_flip, mesh=mesh, **options), IDS < 14, 2, batch_size=10)
+        for mesh in (None, all_devices())
+    )
+    chex.assert_trees_all_close(eight[0].weights, one[0].weights, rtol=0, atol=1e-5)
+    assert eight[1] == pytest.approx(one[1], rel=1e-5)
+    assert {leaf.sharding.num_devices for leaf in jax.tree.leaves(eight[0])} == {1}
+    start = recipe(sam(), model).init(jax.random.key(1))
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), start.weights, one[0].weights)
+    assert min(map(max, map(jax.tree.leaves, moved))) > 1e-4  # parameters and statistics
+
+
+def assert_devices_exchange_sums_only():
+    mesh = all_devices()
+    step = make_step(NORMALIZED, sam(), crop_and_flip, NORMALIZE, mesh=mesh)
+    state, images, labels = replicate((recipe(sam(), NORMALIZED).init(jax.random.key(0)), IMAGES, LABELS), mesh)
+    batch = split_batches(np.arange(20)[None], mesh)[0]
+    compiled = jax.jit(step).lower(state, images, labels, batch, jax.random.key(0)).compile().as_text()
+    assert " all-reduce(" in compiled
+    assert " all-gather(" not in compiled and " all-to-all(" not in compiled
+
+
+def on_eight_devices(expression):
+    program = f"from saal_jax.models import resnet18; import test_training as t; t.{expression}"
+    devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = {**os.environ, **devices}
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, env=environment, check=True)
+
+
+def test_eight_devices_train_as_one():
+    """Gradients, and the statistics of batch normalisation, are those of the whole batch, which is never gathered."""
+    on_eight_devices("assert_devices_train_as_one(t.NORMALIZED, True); t.assert_devices_exchange_sums_only()")
+
+
+@pytest.mark.slow
+def test_eight_devices_train_a_resnet_as_one():
+    on_eight_devices("assert_devices_train_as_one(resnet18(3, width=1), False)")

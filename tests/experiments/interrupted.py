@@ -43,16 +43,22 @@ def predict(recipe, weights, images, progress=None):
 
 
 def save(directory, *rest):
-    global finished
     if (phase, finished) == ("save", at_cycle):
         threading.Thread(target=watch, args=[directory], daemon=True).start()
     plain_save(directory, *rest)
-    finished += 1
+
+
+def on_first(function, *rest):
+    global finished
+    result = plain_on_first(function, *rest)
+    finished += function is run._record
+    return result
 
 
 plain_predict, cycle.predict = cycle.predict, predict
 plain_save, run.checkpoint.save = run.checkpoint.save, save
+plain_on_first, run.on_first = run.on_first, on_first
 run._Bars = Bars
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 signal.alarm(300)
-sys.exit(run.main(arguments))
+run.end(lambda: run.main(arguments))

@@ -1,0 +1,97 @@
+"""Several processes that run the same program, on one machine or many: JAX's own runtime connects and watches them.
+
+Process 0 alone prints, and reads and writes the workdir; `on_first` tells the others what came of it.
+"""
+
+import hashlib
+import os
+import pickle
+import sys
+import traceback
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
+
+from saal_jax.errors import InputError
+
+_PATIENCE = 24 * 3600 * 1000  # milliseconds to wait for process 0, which may write for long; a death is seen
+
+
+def join():
+    """Connects to the other processes, which Slurm, Open MPI, Kubernetes or a TPU names, or else the environment:
+    JAX_COORDINATOR_ADDRESS=HOST:PORT (of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+    numbers = {}
+    for name, variable in (("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID")):
+        text = os.environ.get(variable)
+        if text is not None:
+            if not text.isdecimal():
+                raise InputError(f"{variable}={text!r}: must be a whole number")
+            numbers[name] = int(text)
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if address is not None and not address.rpartition(":")[2].isdecimal():
+        raise InputError(f"JAX_COORDINATOR_ADDRESS={address!r}: must be HOST:PORT, the port free on process 0's host")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    try:
+        jax.distributed.initialize(**numbers)
+    except ValueError as error:  # before any connection
+        raise InputError(
+            f"--distributed: {error} Where no Slurm, Open MPI or Kubernetes tells, set "
+            "JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from None
+    if jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
+
+
+def on_first(function, *args):
+    """Calls `function` in process 0 only; returns its result, or raises its exception, in every process."""
+    if not jax.distributed.is_initialized():
+        return function(*args)
+    message = b""
+    if jax.process_index() == 0:
+        try:
+            message = pickle.dumps((function(*args), None))
+        except Exception as error:
+            message = pickle.dumps((None, error))
+    # Collectives give up after a while, the barrier of the coordination service only when a process is gone.
+    ocp.multihost.get_barrier_sync_fn()(key="on_first", timeout_ms=_PATIENCE)
+    size = _from_first(np.array([len(message)], np.int64).view(np.uint8)).view(np.int64)[0]
+    result, error = pickle.loads(_from_first(np.frombuffer(message.ljust(size), np.uint8)).tobytes())
+    if error is not None:
+        raise error
+    return result
+
+
+def _from_first(data):
+    """Bytes of process 0: as bytes, so that not even the sign of a zero is lost in the sum that carries them."""
+    return np.asarray(broadcast_one_to_all(data))
+
+
+def agree(what, value):
+    """Refuses, in all processes, a `value` that is not the same in all."""
+    digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
+    others = np.flatnonzero((process_allgather(digest[None]) != digest).any((1, 2)))
+    if others.size:
+        raise InputError(f"process {jax.process_index()} and process {others[0]} have different {what}")
+
+
+def end(main):
+    """Ends this process with the status of `main()`.
+
+    One of several that fails does so at once: JAX would first wait, for minutes, for others that wait for this one.
+    """
+    try:
+        status = main()
+    except BaseException:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        print("stopped, perhaps as another process was: see its output; the same command continues", file=sys.stderr)
+        status = 1
+    if status and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,57 @@
+"""Training on several devices, of this process or of many: what is the same on all of them, and what is split.
+
+An array that spans processes takes part only in programs that all of them run. Such arrays live inside a training;
+state, pool and scores are each process's own.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_AXIS = "data"
+
+
+def all_devices() -> Mesh | None:
+    """A mesh, with one axis, of the devices of all processes; None where there is but one."""
+    return Mesh(jax.devices(), (_AXIS,)) if jax.device_count() > 1 else None
+
+
+def replicated(mesh: Mesh | None):
+    """The sharding of arrays that every device holds whole; None without a mesh."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree, mesh: Mesh | None):
+    """`tree` on every device of the mesh; each process gives its own copy. Shares memory with `tree` where it can."""
+    if mesh is None:
+        return tree
+
+    def place(leaf):
+        copies = [jax.device_put(leaf, device) for device in mesh.local_devices]
+        return jax.make_array_from_single_device_arrays(leaf.shape, replicated(mesh), copies)
+
+    return jax.tree.map(place, tree)
+
+
+def local(tree, mesh: Mesh | None):
+    """The way back from `replicate`: arrays on this process's default device, copied."""
+    return tree if mesh is None else jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), tree)
+
+
+def split_batches(batches, mesh: Mesh | None):
+    """Indices `[S, B]` with every batch split over the devices, padded with -1 to a multiple of their number.
+
+    Raises AssertionError where processes pass different indices: they would train on a mixture.
+    """
+    if mesh is None:
+        return batches
+    batches = np.pad(np.asarray(batches), ((0, 0), (0, -batches.shape[1] % mesh.size)), constant_values=-1)
+    return jax.device_put(batches, NamedSharding(mesh, PartitionSpec(None, _AXIS)))
+
+
+def split_rows(tree, mesh: Mesh | None):
+    """Inside a compiled function: keeps the leading axis of every array split over the devices."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(_AXIS)))

@@ -1,0 +1,129 @@
+"""Two processes on this machine: the same results as one, a killed one ends the other, and both continue."""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.run import main
+from saal_jax import checkpoint
+
+ARGUMENTS = [
+    "--config=digits_saal",
+    "--config.dataset=digits[:15%]",
+    "--config.seeds=3",
+    "--config.cycles=2",
+    "--config.epochs=2",
+    "--config.model.width=4",
+    "--config.warm_start=true",
+]
+PLAIN = ["-m", "experiments.run"]
+TABLES = ["metrics.csv", "selections.csv", "initial_labels.csv", "class_accuracies.csv"]
+
+
+def stopping(phase, cycle):
+    return [Path(__file__).with_name("interrupted.py"), str(int(signal.SIGKILL)), phase, str(cycle)]
+
+
+def run_two(*arguments, programs=(PLAIN, PLAIN), **environment):
+    """Runs both processes to their ends; returns their statuses, outputs and errors."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    common = {"JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *program, "--distributed", *arguments],
+            env={**os.environ, **common, "JAX_PROCESS_ID": str(number), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, program in enumerate(programs)
+    ]
+    try:
+        texts = [process.communicate(timeout=180) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("two") / "run"
+    first, second = run_two(*ARGUMENTS, f"--workdir={workdir}")
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "seed 3 cycle 2/2" in first[1]
+    assert "seed 3" not in second[1]
+    return workdir
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_processes_choose_as_one(uninterrupted, tmp_path):
+    assert main([*ARGUMENTS, f"--workdir={tmp_path / 'run'}"]) == 0
+    ours, theirs = rows(uninterrupted / "selections.csv"), rows(tmp_path / "run" / "selections.csv")
+    assert [row["index"] for row in ours] == [row["index"] for row in theirs]
+    scores = [[float(row["score"]) for row in table] for table in (ours, theirs)]
+    np.testing.assert_allclose(*scores, rtol=1e-4)
+
+
+# Killed is the one that does not write, in training, or the one that does, in the middle of a save.
+@pytest.mark.slow
+@pytest.mark.parametrize(("killed", "phase"), [(1, "train"), (0, "save")])
+def test_a_killed_process_ends_the_other_and_both_continue(uninterrupted, tmp_path, killed, phase):
+    workdir = tmp_path / "run"
+    programs = [PLAIN, PLAIN]
+    programs[killed] = stopping(phase, 1)
+    ended = run_two(*ARGUMENTS, f"--workdir={workdir}", programs=programs)
+    assert ended[killed][0] == -signal.SIGKILL, ended[killed][2]
+    assert ended[1 - killed][0] not in (0, -signal.SIGKILL)
+    assert len(rows(workdir / "metrics.csv")) == 1
+    first, second = run_two(*ARGUMENTS, f"--workdir={workdir}")
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "cycle 0/2" not in first[1] and "cycle 1/2" in first[1]
+    for name in TABLES:
+        assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    ours, theirs = (checkpoint.load_newest(run / "checkpoints" / "seed_3") for run in (workdir, uninterrupted))
+    assert ours[0] == theirs[0] == 2
+    assert ours[2]["history"][2]["queried"] == theirs[2]["history"][2]["queried"]
+
+
+@pytest.mark.slow
+def test_what_one_process_refuses_all_do(uninterrupted):
+    for status, _, errors in run_two(*ARGUMENTS, "--config.epochs=3", f"--workdir={uninterrupted}"):
+        assert status == 2
+        assert "error: " in errors and "epochs (2 -> 3)" in errors
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("JAX_COORDINATOR_ADDRESS", "localhost", "must be HOST:PORT"),
+        ("JAX_NUM_PROCESSES", "two", "JAX_NUM_PROCESSES='two'"),
+        ("JAX_PROCESS_ID", "-1", "JAX_PROCESS_ID='-1'"),
+    ],
+)
+def test_a_wrong_variable_is_refused(variable, value, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(variable, value)
+    assert main([*ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--distributed"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_environment_that_tells_nothing_is_one_line(tmp_path):
+    command = [sys.executable, *PLAIN, *ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--distributed"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+    assert "set JAX_COORDINATOR_ADDRESS=HOST:PORT" in refused.stderr
+    assert not (tmp_path / "run").exists()
