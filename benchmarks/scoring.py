@@ -17,9 +17,9 @@ from benchmarks.jax_networks import forward_operations, save
 from saal_jax.models import MODELS
 
 SETTINGS = {  # model, image shape, images scored per turn
-    "small_cnn 8x8": ("small_cnn", 16, (8, 8, 1), 1024),
-    "resnet18 width 16": ("resnet18", 16, (32, 32, 3), 64),
-    "resnet18 width 64": ("resnet18", 64, (32, 32, 3), 22),
+    "small_cnn 8x8": ("small_cnn", 16, (8, 8, 1), 4096),
+    "resnet18 width 16": ("resnet18", 16, (32, 32, 3), 256),
+    "resnet18 width 64": ("resnet18", 64, (32, 32, 3), 44),
 }
 
 

@@ -85,7 +85,8 @@ def _scoring(setup, key, weights):
     def sweep(score_fn, weights, arrays, available, **options):
         nonlocal per_image, memory
         devices = mesh.size if mesh else 1
-        chunk = min(default_chunk_size(score_fn, weights, arrays), -(-len(available) // devices))
+        share = -(-len(available) // devices)
+        chunk = -(-share // -(-share // default_chunk_size(score_fn, weights, arrays)))
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
         memory = max(memory, fixed + chunk * per_example)
         first = available & (np.cumsum(available) <= chunk * devices)

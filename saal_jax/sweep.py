@@ -91,8 +91,9 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
     """Scores `pool` at `positions`; `size` bounds their number over a run, and with it the shape of a chunk."""
     if chunk_size is None:
         keys = () if key is None else (jax.random.split(key, 2),)
-        share = -(-size // (mesh.size if mesh else 1))
-        chunk_size = min(default_chunk_size(score_fn, params, pool, *keys), max(share, 1))
+        largest = default_chunk_size(score_fn, params, pool, *keys)
+        share = max(1, -(-size // (mesh.size if mesh else 1)))
+        chunk_size = -(-share // -(-share // largest))  # chunks of equal size, as the last one is filled up
     if int(chunk_size) != chunk_size or chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     if precision not in PRECISIONS:
