@@ -217,7 +217,7 @@ class _Bars:
         self.title, self.phase, self.bar = title, None, None
 
     def __call__(self, phase, done, total):
-        if phase != self.phase:
+        if phase != self.phase or total != self.bar.total:
             self.close()
             hidden = True if jax.process_index() > 0 else None  # None: where there is no terminal
             self.phase, self.bar = phase, tqdm(total=total, desc=f"{self.title} {phase}", leave=False, disable=hidden)

@@ -43,7 +43,7 @@ def value_and_factors(fun, params, *args):
             entering = {}
 
             def replace(equation, inputs):
-                index = layers_behind.get(equation.outvars[0])
+                index = layers_behind.get(equation.outvars[0]) if equation.outvars else None
                 if index is None:
                     return None
                 entering[index] = inputs[1 - layers[index][1]]

@@ -29,7 +29,8 @@ def evaluate(closed, leaves, replace=lambda equation, inputs: None):
             outputs = evaluate(called, inputs, replace)
         else:
             outputs = replace(equation, inputs)
-        values.update(zip(equation.outvars, outputs or bind(equation, inputs), strict=True))
+        outputs = bind(equation, inputs) if outputs is None else outputs
+        values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in closed.jaxpr.outvars]
 
 

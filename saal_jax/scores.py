@@ -38,6 +38,9 @@ def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adapt
     Raises:
       InputError: negative `rho`, or labels that are not integers `[B]` in range.
 
+    To spread images over devices use `score_pool(mesh=...)`, or `jax.shard_map` with `check_vma=False`: on a CPU,
+    images sharded by an explicit mesh are refused by the loop inside.
+
     >>> import jax.numpy as jnp
     >>> linear = lambda weights, images: images @ weights
     >>> weights, image = jnp.eye(2), jnp.array([[2.0, 1.0]])
@@ -90,8 +93,9 @@ def _losses(apply_fn, params, images, labels, rho, adaptive):
 
     first_half = as_matrix_products(jax.vmap(factors_fn, (None, 0, 0)), shared=False)
     (clean, labels), factors = first_half(params, images, labels)
-    in_flight = _in_flight(params, len(images))
-    examples = images, labels, factors
+    examples, in_flight = (images, labels, factors), _in_flight(params, len(images))
+    if in_flight >= len(images):
+        return clean, jax.vmap(perturbed_loss)(examples)
     return clean, jax.lax.map(perturbed_loss, examples, batch_size=in_flight if in_flight > 1 else None)
 
 

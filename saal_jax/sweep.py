@@ -33,8 +33,9 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
       pool: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
         `saal_jax.data.records.Records`): anything with `shape`, `dtype` and `array[positions]`. Only chunks are read.
       key: typed key for scores that draw; example i gets `fold_in(key, i)`, whatever the chunk size.
-      chunk_size: examples that a device scores at once; `None` derives it from the memory that `score_fn` takes for
-        one and the memory of the device. Halved, with a warning, as often as a device runs out of memory.
+      chunk_size: examples that a device scores at once; `None` derives it from the memory of the device and what
+        `score_fn`, traced for 1,024 and 2,048 examples, takes for one. Halved, with a warning, as often as a device
+        runs out of memory.
       mesh: `jax.sharding.Mesh` over whose devices every chunk is spread. If it spans processes, each reads and scores
         its own contiguous share of the pool, and all get all scores.
       precision: of matrix products: `"float32"`, or `"tf32"` or `"bfloat16"` on devices that are faster with them
@@ -42,12 +43,12 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
       progress: called with the number of examples done (of this process) after each chunk.
 
     Returns:
-      numpy `[N, ...]`, in the order of the pool, in the dtype of the scores. Rounding may differ by about 5e-7 between
-      chunk sizes and numbers of devices.
+      numpy `[N, ...]`, in the order of the pool, in the dtype of the scores (of an empty pool: `[0]`). Rounding may
+      differ by about 5e-7 between chunk sizes and numbers of devices.
 
     Raises:
-      InputError: leaves of `pool` of different length, scores that are not one per example, `chunk_size` below 1,
-        an unknown `precision`.
+      InputError: leaves of `pool` of different length, scores that are not one array with a row per example,
+        `chunk_size` below 1, an unknown `precision`.
 
     >>> import jax.numpy as jnp
     >>> score_pool(lambda scale, chunk: scale * chunk.sum(1), 2.0, jnp.ones((5, 3)), chunk_size=2)
@@ -94,7 +95,7 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
         largest = default_chunk_size(score_fn, params, pool, *keys)
         share = max(1, -(-size // (mesh.size if mesh else 1)))
         chunk_size = -(-share // -(-share // largest))  # chunks of equal size, as the last one is filled up
-    if int(chunk_size) != chunk_size or chunk_size < 1:
+    if chunk_size not in range(1, 2**31):
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}: it must be one of {', '.join(PRECISIONS)}")
@@ -142,10 +143,6 @@ def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
         if mesh:
             chunk, keys = jax.device_put((chunk, keys), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
         found = _score(score_fn, mesh, params, chunk, *keys)
-        if jnp.shape(found)[:1] != (chunk_size,):
-            raise InputError(
-                f"score_fn gave {jnp.shape(found)} for a chunk of {chunk_size}: it must return [{chunk_size}]"
-            )
         if before is not None:
             yield np.asarray(before)
         before = found
@@ -154,7 +151,15 @@ def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(score_fn, mesh, params, chunk, *keys):
-    score = as_matrix_products(score_fn, shared=False)
+    def checked(params, chunk, *keys):
+        found = score_fn(params, chunk, *keys)
+        size = jax.tree.leaves(chunk)[0].shape[0]
+        if not jax.tree_util.all_leaves([found]) or jnp.shape(found)[:1] != (size,):
+            given = jax.tree.map(jnp.shape, found)
+            raise InputError(f"score_fn gave {given} for a chunk of {size}: it must return one array [{size}, ...]")
+        return found
+
+    score = as_matrix_products(checked, shared=False)
     if mesh is not None:
         spread = PartitionSpec(mesh.axis_names)
         specs = (PartitionSpec(), spread, *(spread for _ in keys))

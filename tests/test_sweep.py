@@ -63,8 +63,13 @@ def test_progress_and_an_empty_pool():
     [
         ((np.ones(5), np.ones(3)), lambda params, chunk: chunk[0], "same leading axis"),
         ([1.0, 2.0], lambda params, chunk: chunk[0], "same leading axis"),
-        (np.ones((5, 2)), lambda params, chunk: chunk.sum(), r"gave \(\) for a chunk of 2"),
+        (
+            np.ones((5, 2)),
+            lambda params, chunk: chunk.sum(),
+            r"gave \(\) for a chunk of 2: it must return one array \[2, ...\]",
+        ),
         (np.ones((5, 3)), lambda params, chunk: chunk.sum(0), r"gave \(3,\) for a chunk of 2"),
+        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum(1)), r"gave \(\(2,\), \(2,\)\) for"),
     ],
 )
 def test_one_score_per_example_or_an_error(pool, score_fn, message):
@@ -79,8 +84,37 @@ def test_chunk_size_follows_what_the_score_holds_for_an_example():
     pool = np.zeros((3, 8), np.float32)
     assert default_chunk_size(shared, params, pool) == 1024
     assert 16 <= default_chunk_size(own, params, pool) <= 64  # of 256 MiB
-    with pytest.raises(InputError, match="chunk_size is 0"):
-        score_pool(lambda params, chunk: chunk, (), np.zeros(3), chunk_size=0)
+    for wrong in (0, 2.5, float("nan"), "3"):
+        with pytest.raises(InputError, match=f"chunk_size is {wrong}"):
+            score_pool(lambda params, chunk: chunk, (), np.zeros(3), chunk_size=wrong)
+
+
+def test_wide_integers_of_numpy_are_taken():
+    pool = np.ones((4, 2)), np.arange(4, dtype=np.int64)
+    np.testing.assert_array_equal(
+        score_pool(lambda params, chunk: chunk[0].sum(1) + chunk[1], (), pool), np.arange(2, 6)
+    )
+
+
+def test_what_a_score_does_on_the_side_it_does_once():
+    heard = []
+
+    @jax.jit
+    def tell(total):
+        jax.debug.callback(heard.append, total)
+
+    def network(params, images):
+        tell(images.sum())
+        return images @ params
+
+    def score_fn(params, images):
+        return max_perturbed_loss(network, params, images)
+
+    images = jnp.ones((2, 3))
+    scores = score_pool(score_fn, jnp.eye(3), images, chunk_size=2)
+    jax.effects_barrier()
+    assert len(heard) == 2 * 2  # the two halves of the score, for two images
+    assert scores.shape == (2,)
 
 
 def test_out_of_memory_halves_the_chunk_and_loses_nothing():

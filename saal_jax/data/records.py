@@ -30,6 +30,9 @@ class Records:
         self.shape = (len(self._source), *self[[0]].shape[1:])
 
     def __getitem__(self, positions):
+        positions = np.arange(len(self._source))[positions]
+        if positions.ndim != 1 or not positions.size:
+            raise InputError(f"{self._where}: ask for one position or more, in an array of one axis")
         names = [str(position) for position in positions]
         try:
             records = self._source.__getitems__([int(position) for position in positions])

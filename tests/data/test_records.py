@@ -30,6 +30,8 @@ def test_any_positions_in_any_order_across_shards(prepared, tmp_path):
     assert records.dtype == images.dtype
     positions = np.array([31, 0, 7, 7, 20])
     np.testing.assert_array_equal(records[positions], images[positions])
+    np.testing.assert_array_equal(records[images[:, 0, 0, 0] % 2 == 0], images[images[:, 0, 0, 0] % 2 == 0])
+    np.testing.assert_array_equal(records[-3:], images[-3:])
     brightness = lambda scale, chunk: scale * chunk.sum((1, 2, 3)).astype("float32")  # noqa: E731
     np.testing.assert_array_equal(
         score_pool(brightness, 2.0, records, chunk_size=5), score_pool(brightness, 2.0, images, chunk_size=5)
@@ -37,6 +39,11 @@ def test_any_positions_in_any_order_across_shards(prepared, tmp_path):
 
 
 def test_bad_input(prepared):
+    for nothing in ([], 3, [[1]]):
+        with pytest.raises(InputError, match="ask for one position or more"):
+            Records("stored", data_dir=prepared)[np.array(nothing, int)]
+    with pytest.raises(IndexError):
+        Records("stored", data_dir=prepared)[[40]]
     with pytest.raises(InputError, match="the splits that exist are train"):
         Records("stored", split="nothing", data_dir=prepared)
     records = Records("stored", data_dir=prepared)
