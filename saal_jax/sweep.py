@@ -95,7 +95,7 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
         largest = default_chunk_size(score_fn, params, pool, *keys)
         share = max(1, -(-size // (mesh.size if mesh else 1)))
         chunk_size = -(-share // -(-share // largest))  # chunks of equal size, as the last one is filled up
-    if chunk_size not in range(1, 2**31):
+    if not isinstance(chunk_size, int | np.integer) or chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}: it must be one of {', '.join(PRECISIONS)}")
