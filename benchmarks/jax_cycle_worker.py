@@ -9,6 +9,7 @@ from serve import serve, timed
 from experiments.config import load, override
 from experiments.setup import build
 from saal_jax.cycle import active_learning, seed_key
+from saal_jax.sweep import score_available
 
 COMPARED = 64  # images at the front of the pool
 compiled = []
@@ -36,7 +37,13 @@ def turn():
 
 _, seconds = timed(lambda: (turn(), turn()))
 first, weights = np.arange(len(pool.ids)) < COMPARED, recipe.init(jax.random.key(0)).weights
-_, scores = acquire(key, pool, first, protocol.query_size, weights, lambda done: None)
+
+
+def sweep(score_fn, weights, arrays, available, **options):
+    return score_available(score_fn, weights, arrays, available, pool.names, **options)
+
+
+_, scores = acquire(key, pool, first, protocol.query_size, weights, sweep)
 assert compiled, "no compilation was seen: has the event another name?"
 compiled.clear()
 serve(turn, seconds, scores[first].tolist())

@@ -10,7 +10,7 @@ import numpy as np
 
 from saal_jax.cycle import EVALUATION_CHUNK, capacity, predict
 from saal_jax.memory import bytes_per_example
-from saal_jax.sweep import default_chunk_size, score_available
+from saal_jax.sweep import equal_chunk_size, score_available
 from saal_jax.training import train
 
 _STEPS = 5
@@ -85,8 +85,7 @@ def _scoring(setup, key, weights):
     def sweep(score_fn, weights, arrays, available, **options):
         nonlocal per_image, memory
         devices = mesh.size if mesh else 1
-        share = -(-len(available) // devices)
-        chunk = -(-share // -(-share // default_chunk_size(score_fn, weights, arrays)))
+        chunk = equal_chunk_size(score_fn, weights, arrays, len(available), mesh)
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
         memory = max(memory, fixed + chunk * per_example)
         first = available & (np.cumsum(available) <= chunk * devices)

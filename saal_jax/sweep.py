@@ -88,13 +88,18 @@ def default_chunk_size(score_fn, params, pool, *key) -> int:
     return int(np.clip((available - fixed) // per_example, 1, _LARGEST_CHUNK))
 
 
+def equal_chunk_size(score_fn, params, pool, size, mesh=None, *key) -> int:
+    """Examples that each device scores at once so that `size` fill chunks of equal size: the last one is padded."""
+    largest = default_chunk_size(score_fn, params, pool, *key)
+    share = max(1, -(-size // (mesh.size if mesh else 1)))
+    return -(-share // -(-share // largest))
+
+
 def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, precision, progress):
     """Scores `pool` at `positions`; `size` bounds their number over a run, and with it the shape of a chunk."""
     if chunk_size is None:
         keys = () if key is None else (jax.random.split(key, 2),)
-        largest = default_chunk_size(score_fn, params, pool, *keys)
-        share = max(1, -(-size // (mesh.size if mesh else 1)))
-        chunk_size = -(-share // -(-share // largest))  # chunks of equal size, as the last one is filled up
+        chunk_size = equal_chunk_size(score_fn, params, pool, size, mesh, *keys)
     if not isinstance(chunk_size, int | np.integer) or chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     if precision not in PRECISIONS:
