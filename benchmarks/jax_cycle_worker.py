@@ -9,6 +9,7 @@ from serve import serve, timed
 from experiments.config import load, override
 from experiments.setup import build
 from saal_jax.cycle import active_learning, seed_key
+from saal_jax.query import Query
 from saal_jax.sweep import score_available
 
 COMPARED = 64  # images at the front of the pool
@@ -43,7 +44,7 @@ def sweep(score_fn, weights, arrays, available, **options):
     return score_available(score_fn, weights, arrays, available, pool.names, **options)
 
 
-_, scores = acquire(key, pool, first, protocol.query_size, weights, sweep)
+scores = acquire(Query(key, pool, ~first, first, protocol.query_size, weights, sweep)).scores
 assert compiled, "no compilation was seen: has the event another name?"
 compiled.clear()
 serve(turn, seconds, scores[first].tolist())

@@ -11,7 +11,7 @@ from serve import serve, timed
 
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
-from saal_jax.training import TrainState, make_epoch, make_step
+from saal_jax.training import Ingredients, TrainState, cross_entropy, make_epoch, make_step
 
 optimizer, setting = sys.argv[1:]
 stored = np.load(setting)
@@ -19,6 +19,7 @@ model, weights = load(stored)
 optimizer = OPTIMIZERS[optimizer](learning_rate=float(stored["learning_rate"]))
 images, labels = jnp.asarray(stored["images"]), jnp.asarray(stored["labels"], jnp.int32)
 batches = jnp.asarray(stored["batches"], jnp.int32)
+rates = {"learning": np.float32(1)}
 channels = (0.5,) * images.shape[-1]
 
 
@@ -28,22 +29,23 @@ def starting():
 
 
 def epoch_of(augment):
-    step = make_step(model, optimizer, augment, functools.partial(normalize, mean=channels, std=channels))
-    return make_epoch(step)
+    prepare = functools.partial(normalize, mean=channels, std=channels)
+    ingredients = Ingredients(model, optimizer, augment, prepare, images.shape[1:])
+    return make_epoch(make_step(cross_entropy(model), ingredients), ingredients)
 
 
 def losses():
     """The loss of two steps on the first batch, not augmented."""
     state, epoch, found = starting(), epoch_of(unchanged), []
     for _ in range(2):
-        state, loss = epoch(state, images, labels, batches, 1, jax.random.key(0))
+        state, loss = epoch(state, images, labels, batches, 1, jax.random.key(0), rates)
         found.append(float(loss) / batches.shape[1])
     return found
 
 
 def run(num_steps):
     global state
-    state, loss = epoch(state, images, labels, batches, num_steps, jax.random.key(0))
+    state, loss = epoch(state, images, labels, batches, num_steps, jax.random.key(0), rates)
     jax.block_until_ready((state, loss))
 
 

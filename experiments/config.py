@@ -24,7 +24,11 @@ from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
+from saal_jax.pool import FIRST_LABELS
 from saal_jax.preprocessing import AUGMENTATIONS
+from saal_jax.recipes import RECIPES
+
+SECTIONS = {"model": MODELS, "optimizer": OPTIMIZERS, "recipe": RECIPES, "acquisition": ACQUISITIONS}
 
 
 class Section(pydantic.BaseModel):
@@ -70,7 +74,8 @@ class Config(Section):
         BeforeValidator(_several),
         Field(min_length=1, description="one run each, compared pairwise"),
     ]
-    initial_labels: PositiveInt = Field(description="class-balanced labels before the first query")
+    initial_labels: PositiveInt = Field(description="labels before the first query")
+    initial_selection: Literal[tuple(FIRST_LABELS)] = Field("class_balanced", description="class_balanced or random")
     query_size: PositiveInt = Field(description="labels bought per cycle")
     cycles: PositiveInt = Field(description="queries")
     epochs: PositiveInt = Field(description="passes over the labelled images in each cycle")
@@ -84,6 +89,7 @@ class Config(Section):
     std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)] | None = Field(None, description="likewise")
     model: _choice(MODELS) = Field(description=_described(MODELS))
     optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))
+    recipe: _choice(RECIPES) = Field({"name": "supervised"}, validate_default=True, description=_described(RECIPES))
     acquisition: _choice(ACQUISITIONS) = Field(description=_described(ACQUISITIONS))
 
     @pydantic.field_validator("seeds")
@@ -202,8 +208,7 @@ def _explain(error, values):
 def _keys(path, section):
     if len(path) == 1:
         return list(Config.model_fields)
-    registry = {"model": MODELS, "optimizer": OPTIMIZERS, "acquisition": ACQUISITIONS}[path[0]]
-    return ["name", *(option.name for option in _options(registry[section["name"]]))]
+    return ["name", *(option.name for option in _options(SECTIONS[path[0]][section["name"]]))]
 
 
 def _nearest(word, valid):

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from saal_jax.cycle import EVALUATION_CHUNK, capacity, predict
+from saal_jax.cycle import EVALUATION_CHUNK, capacity, make_task, predict
 from saal_jax.memory import bytes_per_example
+from saal_jax.query import Query
 from saal_jax.sweep import equal_chunk_size, score_available
-from saal_jax.training import train
 
 _STEPS = 5
+_CANDIDATES = 1024  # for which selecting costs next to nothing, whatever the method
 
 
 class Cost(NamedTuple):
@@ -53,14 +54,17 @@ def estimate(setup, starts) -> Cost:
     few = np.arange(size) < min(size, _STEPS * protocol.batch_size)
     timed_steps = -(-int(few.sum()) // protocol.batch_size)
 
-    def train_few(state):
-        arguments = {"epochs": 1, "batch_size": protocol.batch_size, "capacity": capacity(protocol, pool)}
-        arguments["mesh"] = recipe.mesh
-        return train(recipe.epoch, state, pool.images, pool.labels, pool.ids, few, key, **arguments)[0]
+    task = make_task(protocol, pool, few, few, 0)
 
-    state = train_few(state)
-    per_step = _seconds(lambda: jax.block_until_ready(train_few(state))) / timed_steps
-    per_score, score_memory = _scoring(setup, key, weights)
+    def train_few(state, epochs):
+        return jax.block_until_ready(recipe.train(key, state, task._replace(epochs=epochs))[0])
+
+    state = train_few(state, 1)
+    once = _seconds(lambda: train_few(recipe.init(key), 1))
+    thrice = _seconds(lambda: train_few(recipe.init(key), 3))
+    per_step = max(thrice - once, 0.0) / 2 / timed_steps
+    per_cycle = max(once - per_step * timed_steps, 0.0)  # stages of a recipe that do not grow with the epochs
+    per_score, score_memory = _scoring(setup, key, weights, few)
     batch = test.images[:EVALUATION_CHUNK]
     predict(recipe, weights, batch)
     per_test = _seconds(lambda: predict(recipe, weights, batch)) / len(batch)
@@ -72,30 +76,31 @@ def estimate(setup, starts) -> Cost:
         steps=steps,
         scored=scored,
         tested=tested,
-        seconds=steps * per_step + scored * per_score + tested * per_test,
+        seconds=len(cycles) * per_cycle + steps * per_step + scored * per_score + tested * per_test,
         memory=2 * image_bytes + 4 * state_bytes + score_memory + 2**29,
         disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
 
 
-def _scoring(setup, key, weights):
-    """Seconds per image of the pool and bytes that the acquisition takes, from one chunk of each of its sweeps."""
+def _scoring(setup, key, weights, few):
+    """Seconds per image and bytes that the acquisition takes, from one chunk of each of its sweeps."""
     pool, mesh, per_image, memory = setup.pool, setup.recipe.mesh, 0.0, 0
+    candidates = few if few.all() else ~few & (np.cumsum(~few) <= _CANDIDATES)
 
-    def sweep(score_fn, weights, arrays, available, **options):
+    def sweep(score_fn, weights, arrays, mask, **options):
         nonlocal per_image, memory
         devices = mesh.size if mesh else 1
-        chunk = equal_chunk_size(score_fn, weights, arrays, len(available), mesh)
+        chunk = equal_chunk_size(score_fn, weights, arrays, len(mask), mesh)
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
         memory = max(memory, fixed + chunk * per_example)
-        first = available & (np.cumsum(available) <= chunk * devices)
+        first = mask & (np.cumsum(mask) <= chunk * devices)
         score = lambda: score_available(score_fn, weights, arrays, first, pool.names, mesh=mesh, **options)  # noqa: E731
         scores = score()
-        per_image += _seconds(score) / (chunk * devices) * available.mean()
+        per_image += _seconds(score) / (chunk * devices) * mask.sum() / candidates.sum()
         return np.nan_to_num(scores)
 
-    everything = np.ones(len(pool.ids), bool)
-    setup.acquire(key, pool, everything, min(setup.protocol.query_size, len(everything)), weights, sweep)
+    k = min(setup.protocol.query_size, len(pool.ids))
+    setup.acquire(Query(key, pool, few, candidates, k, weights, sweep))
     return per_image, memory
 
 

@@ -176,7 +176,7 @@ def run_seed(seed, config, setup, directory, records, found):
             name: [None if value != value else value for value in array.tolist()]
             for name, array in result.queried.items()
         }
-        history = [*history, {"metrics": result.metrics, "queried": queried, "seconds": result.seconds}]
+        history = [*history, {**result._asdict(), "queried": queried}]
         arrays = {"train": state.train, "labelled": state.labelled, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
         on_first(_record, seed, config, directory, records, arrays, state.cycle, result)

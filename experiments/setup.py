@@ -13,7 +13,8 @@ from saal_jax.errors import InputError
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS, normalize
-from saal_jax.training import Recipe, supervised
+from saal_jax.recipes import OFFERS, RECIPES
+from saal_jax.training import Ingredients, Recipe
 
 
 class Setup(NamedTuple):
@@ -42,25 +43,29 @@ def build(config, data_dir) -> Setup:
             )
     classes = len(loaded.class_names)
     model = {**config.model.model_dump(), "num_classes": classes}
-    recipe = supervised(
-        _call(MODELS, model),
-        _call(OPTIMIZERS, config.optimizer.model_dump()),
+    ingredients = Ingredients(
+        call(MODELS, model),
+        call(OPTIMIZERS, config.optimizer.model_dump()),
         AUGMENTATIONS[config.augmentation],
         functools.partial(normalize, mean=mean, std=std),
         images.shape[1:],
         mesh=all_devices(),
     )
+    recipe = call(RECIPES, config.recipe.model_dump(), ingredients)
+    acquire = fitted(config, recipe)
     protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(loaded.train)
     first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun
     return Setup(
         protocol,
         recipe,
-        _call(ACQUISITIONS, config.acquisition.model_dump(), offers={"apply": recipe.apply}),
+        acquire,
         pool,
         make_pool(loaded.test),
         loaded.class_names,
         {
             "model": model,
+            "recipe": config.recipe.model_dump(),
+            "image_shape": list(images.shape[1:]),
             "mean": list(mean),
             "std": list(std),
             "data": loaded.digest,
@@ -70,9 +75,25 @@ def build(config, data_dir) -> Setup:
     )
 
 
-def _call(registry, options, offers=None):
-    """Calls the function `options["name"]` of the registry with the other options and what it needs of `offers`."""
+def call(registry, options, *args):
+    """Calls the function `options["name"]` of the registry with the other options."""
     options = dict(options)
-    function = registry[options.pop("name")]
-    needs = [key for key in inspect.signature(function).parameters if key in (offers or {})]
-    return function(**{key: offers[key] for key in needs}, **options)
+    return registry[options.pop("name")](*args, **options)
+
+
+def fitted(config, recipe):
+    """The acquisition, given what it needs of the recipe. Raises InputError where that does not offer it."""
+    needed = needs(config.acquisition.name)
+    missing = [name for name in needed if name not in recipe.offers]
+    if missing:
+        raise InputError(
+            f"acquisition {config.acquisition.name} needs {missing[0]}, which recipe {config.recipe.name} does not "
+            f"offer here; {missing[0]} is {OFFERS[missing[0]]}"
+        )
+    return call(ACQUISITIONS, config.acquisition.model_dump(), *(recipe.offers[name] for name in needed))
+
+
+def needs(acquisition: str) -> list[str]:
+    """What an acquisition needs of a recipe, by name."""
+    parameters = inspect.signature(ACQUISITIONS[acquisition]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]

@@ -13,11 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.config import Config
+from experiments.config import Config, checked
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
 
-METRICS = ("seed", "cycle", "num_labelled", "test_accuracy", "test_loss", "train_loss")
+METRICS = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")
 SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_label", "label")
 INITIAL_LABELS = ("seed", "index", "example_id", "label")
 PHASES = ("query", "train", "test")
@@ -66,7 +66,7 @@ def load(workdir: Path, config: Config) -> dict:
     for seed, (cycle, _, record) in found.items():
         if record["seed"] != seed:
             raise InputError(f"{root}/seed_{seed} holds checkpoints of seed {record['seed']}: move them back")
-        changes = _changes(record["config"], new)
+        changes = _changes(_with_defaults(record["config"]), new)
         if cycle <= config.cycles:
             changes.pop("cycles", None)
         if seed in config.seeds:
@@ -78,6 +78,14 @@ def load(workdir: Path, config: Config) -> dict:
                 "so name another --workdir"
             )
     return found
+
+
+def _with_defaults(old):
+    """A config as it would be written today: keys that came later have their defaults."""
+    try:
+        return checked(old).model_dump(mode="json")
+    except InputError:  # a key has gone since
+        return old
 
 
 def _changes(old, new):
@@ -123,16 +131,19 @@ def write_tables(workdir: Path, config: Config, records: dict):
     histories = {seed: records[seed]["history"] for seed in config.seeds if seed in records}
     class_names = next(iter(records.values()))["class_names"]
     cycles = [(seed, number, cycle) for seed, history in histories.items() for number, cycle in enumerate(history)]
+    told = [(seed, number, cycle["query_metrics"]) for seed, number, cycle in cycles if cycle.get("query_metrics")]
+    balanced = [float(np.nanmean(cycle["metrics"]["class_accuracies"])) for _, _, cycle in cycles]
+    measured = [
+        {"balanced_accuracy": mean, **cycle["metrics"]} for mean, (_, _, cycle) in zip(balanced, cycles, strict=True)
+    ]
+    columns = [*METRICS, *(["teacher_accuracy"] if "teacher_accuracy" in measured[0] else [])]
     metrics = [
-        [seed, number, *(_number(cycle["metrics"][key]) for key in METRICS[2:])] for seed, number, cycle in cycles
+        [seed, number, *(_number(values[key]) for key in columns)]
+        for values, (seed, number, _) in zip(measured, cycles, strict=True)
     ]
     classes = [
-        [
-            seed,
-            number,
-            *map(_number, [np.nanmean(cycle["metrics"]["class_accuracies"]), *cycle["metrics"]["class_accuracies"]]),
-        ]
-        for seed, number, cycle in cycles
+        [seed, number, *map(_number, [mean, *cycle["metrics"]["class_accuracies"]])]
+        for mean, (seed, number, cycle) in zip(balanced, cycles, strict=True)
     ]
     first = [
         [seed, index, name, label]
@@ -149,10 +160,13 @@ def write_tables(workdir: Path, config: Config, records: dict):
     timings = [
         [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES)] for seed, number, cycle in cycles
     ]
-    write_csv(workdir / "metrics.csv", METRICS, metrics)
+    write_csv(workdir / "metrics.csv", ("seed", "cycle", *columns), metrics)
     write_csv(workdir / "class_accuracies.csv", ("seed", "cycle", "balanced_accuracy", *class_names), classes)
     write_csv(workdir / "initial_labels.csv", INITIAL_LABELS, first)
     write_csv(workdir / "selections.csv", SELECTIONS, chosen)
+    if told:
+        rows = [[seed, number, *map(_number, values.values())] for seed, number, values in told]
+        write_csv(workdir / "query_metrics.csv", ("seed", "cycle", *told[0][2]), rows)
     write_csv(workdir / "timings.csv", ("seed", "cycle", *(f"{phase}_seconds" for phase in PHASES)), timings)
 
 

@@ -17,8 +17,11 @@ import orbax.checkpoint as ocp
 from flax import serialization
 
 from saal_jax.errors import InputError
-from saal_jax.models import MODELS, Weights
-from saal_jax.preprocessing import normalize
+from saal_jax.models import MODELS
+from saal_jax.optimizers import sgd
+from saal_jax.preprocessing import normalize, unchanged
+from saal_jax.recipes import RECIPES
+from saal_jax.training import Ingredients
 
 _KEPT = 2
 _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE)  # no sign of damage
@@ -125,16 +128,22 @@ def load_model(workdir, seed: int | None = None):
         which = "" if seed is None else f" of seed {seed}"
         raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")
     _, tree, record = found
-    options = dict(record["model"])
-    model = MODELS[options.pop("name")](**options)
-    weights = tree["train"]["weights"]
-    batch_stats = weights["batch_stats"]
-    prepare = functools.partial(normalize, mean=record["mean"], std=record["std"])
+    model, recipe = (dict(record[part]) for part in ("model", "recipe"))
+    ingredients = Ingredients(
+        MODELS[model.pop("name")](**model),
+        sgd(),  # no matter which: nothing is trained
+        unchanged,
+        functools.partial(normalize, mean=record["mean"], std=record["std"]),
+        tuple(record["image_shape"]),
+    )
+    made = RECIPES[recipe.pop("name")](ingredients, **recipe)
+    target = jax.eval_shape(made.init, jax.random.key(0)).weights
+    weights = jax.tree.map(jax.numpy.asarray, into(target, tree["train"]["weights"]))
 
     def apply_fn(params, images):
-        return model.apply(Weights(params, batch_stats), prepare(images))
+        return made.offers["apply"](weights._replace(params=params), images)
 
-    return apply_fn, jax.tree.map(jax.numpy.asarray, weights["params"])
+    return apply_fn, weights.params
 
 
 @contextlib.contextmanager

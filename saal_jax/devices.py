@@ -36,7 +36,12 @@ def replicate(tree, mesh: Mesh | None):
 
 def local(tree, mesh: Mesh | None):
     """The way back from `replicate`: arrays on this process's default device, copied."""
-    return tree if mesh is None else jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), tree)
+    return tree if mesh is None else copied(tree)
+
+
+def copied(tree):
+    """Arrays of their own on this process's default device."""
+    return jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), tree)
 
 
 def split_batches(batches, mesh: Mesh | None):

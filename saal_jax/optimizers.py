@@ -1,7 +1,8 @@
-"""How weights move: a way to take the gradient, and an optax transformation of it."""
+"""How weights move: a way to take the gradient, an optax transformation of it, and a schedule of the learning rate."""
 
+import math
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import optax
@@ -11,39 +12,81 @@ from saal_jax.perturbation import ascend
 
 Positive = Annotated[float, Gt(0)]
 Momentum = Annotated[float, Ge(0), Lt(1)]
+Decay = Annotated[float, Ge(0)]
 Rho = Annotated[float, Ge(0)]
+
+# The share of the learning rate that is left when a share of the training is done.
+SCHEDULES = {
+    "constant": lambda done: 1.0,
+    "step": lambda done: 0.1 if done >= 0.8 else 1.0,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+}
+Schedule = Literal[tuple(SCHEDULES)]
 
 
 class Optimizer(NamedTuple):
     """`value_and_grad(fun)` transforms `fun(params, batch_stats) -> (loss, batch_stats)` into
-    `(params, batch_stats) -> ((loss, batch_stats), gradients)`; `transformation` turns gradients into updates.
+    `(params, batch_stats) -> ((loss, batch_stats), gradients)`; `transformation` turns gradients into updates, of which
+    `schedule(share of the epochs done)` says how much is taken.
     """
 
     value_and_grad: Callable
     transformation: optax.GradientTransformation
+    schedule: Callable = SCHEDULES["constant"]
 
 
-def adam(*, learning_rate: Positive = 1e-3) -> Optimizer:
+def adam(*, learning_rate: Positive = 1e-3, schedule: Schedule = "constant") -> Optimizer:
     """Adam (Kingma and Ba 2015) with optax's, which are PyTorch's, other defaults."""
-    return Optimizer(_value_and_grad, optax.adam(learning_rate))
+    return Optimizer(_value_and_grad, optax.adam(learning_rate), SCHEDULES[schedule])
 
 
-def sgd(*, learning_rate: Positive = 1e-3, momentum: Momentum = 0.9) -> Optimizer:
-    """Stochastic gradient descent with momentum."""
-    return Optimizer(_value_and_grad, optax.sgd(learning_rate, momentum))
+def sgd(
+    *,
+    learning_rate: Positive = 1e-3,
+    momentum: Momentum = 0.9,
+    weight_decay: Decay = 0.0,
+    schedule: Schedule = "constant",
+) -> Optimizer:
+    """Stochastic gradient descent with momentum, and with weight decay on all weights as PyTorch has it.
+
+    `schedule`: `step` divides the rate by 10 after four fifths of the epochs, `cosine` anneals it to zero.
+    """
+    return Optimizer(_value_and_grad, _decayed(weight_decay, learning_rate, momentum), SCHEDULES[schedule])
 
 
-def sam(*, learning_rate: Positive = 1e-3, momentum: Momentum = 0.9, rho: Rho = 0.05) -> Optimizer:
-    """Sharpness-aware minimisation (Foret et al. 2021) over SGD with momentum."""
-    return Optimizer(_perturbed(rho, adaptive=False), optax.sgd(learning_rate, momentum))
+def sam(
+    *,
+    learning_rate: Positive = 1e-3,
+    momentum: Momentum = 0.9,
+    rho: Rho = 0.05,
+    weight_decay: Decay = 0.0,
+    schedule: Schedule = "constant",
+) -> Optimizer:
+    """Sharpness-aware minimisation (Foret et al. 2021) over `sgd`."""
+    transformation = _decayed(weight_decay, learning_rate, momentum)
+    return Optimizer(_perturbed(rho, adaptive=False), transformation, SCHEDULES[schedule])
 
 
-def adaptive_sam(*, learning_rate: Positive = 1e-3, momentum: Momentum = 0.9, rho: Rho = 0.05) -> Optimizer:
-    """Adaptive sharpness-aware minimisation (ASAM, Kwon et al. 2021) over SGD with momentum."""
-    return Optimizer(_perturbed(rho, adaptive=True), optax.sgd(learning_rate, momentum))
+def adaptive_sam(
+    *,
+    learning_rate: Positive = 1e-3,
+    momentum: Momentum = 0.9,
+    rho: Rho = 0.05,
+    weight_decay: Decay = 0.0,
+    schedule: Schedule = "constant",
+) -> Optimizer:
+    """Adaptive sharpness-aware minimisation (ASAM, Kwon et al. 2021) over `sgd`."""
+    transformation = _decayed(weight_decay, learning_rate, momentum)
+    return Optimizer(_perturbed(rho, adaptive=True), transformation, SCHEDULES[schedule])
 
 
 OPTIMIZERS = {function.__name__: function for function in (adam, sgd, sam, adaptive_sam)}
+
+
+def _decayed(weight_decay, learning_rate, momentum):
+    """PyTorch's order: the decay joins the gradient before the momentum does."""
+    descent = optax.sgd(learning_rate, momentum)
+    return optax.chain(optax.add_decayed_weights(weight_decay), descent) if weight_decay else descent
 
 
 def _value_and_grad(fun):

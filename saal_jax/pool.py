@@ -37,6 +37,17 @@ def class_balanced(key, labels, ids, num_classes, k) -> Selection:
     return top_k(jax.random.fold_in(key, 1), -rank.astype(np.float32), ids, jnp.ones(len(labels), bool), k)
 
 
+def uniform(key, labels, ids, num_classes, k) -> Selection:
+    """`k` examples drawn uniformly, whatever their class."""
+    del num_classes
+    if k > len(labels):
+        raise InputError(f"initial_labels is {k}, but there are only {len(labels)} images: lower initial_labels")
+    return random(key, ids, jnp.ones(len(labels), bool), k)
+
+
+FIRST_LABELS = {"class_balanced": class_balanced, "random": uniform}
+
+
 def subset(key, ids, available, size):
     """`available[N]` restricted to a random `size` of its examples; all of them for `None`."""
     if size is None:

@@ -62,20 +62,22 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
 
 
 def score_available(score_fn, weights, pool, available, names, *, mesh=None, precision="float32", progress=None):
-    """`score_pool` over the examples in the mask `available[N]` only: `[N]` with NaN elsewhere.
+    """`score_pool` over the examples in the mask `available[N]` only: `[N, ...]` with NaN elsewhere.
 
     Raises InputError, with the `names[N]` of the first few, where a score is not finite.
     """
     positions = np.flatnonzero(available)
     found = _sweep(score_fn, weights, pool, positions, len(names), None, None, mesh, precision, progress)
-    wrong = positions[~np.isfinite(found)]
+    wrong = positions[~np.isfinite(found).reshape(len(positions), -1).all(axis=1)]
     if wrong.size:
         listed = ", ".join(map(str, names[wrong[:5]])) + ", ..." * (wrong.size > 5)
         raise InputError(
             f"{wrong.size} of {positions.size} scores are not finite, of examples {listed}: the weights have diverged "
             "(lower optimizer.learning_rate) or these images are extreme (leave them out)"
         )
-    scores = np.full(len(names), np.nan, found.dtype)
+    if len(positions) == len(names):
+        return found
+    scores = np.full((len(names), *found.shape[1:]), np.nan, found.dtype)
     scores[positions] = found
     return scores
 

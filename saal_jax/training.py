@@ -1,7 +1,7 @@
-"""Supervised training on the labelled part of the pool, one compiled step (CPU) or epoch (accelerator) at a time."""
+"""Passes over the labelled part of a pool, one compiled step (CPU) or epoch (accelerator) at a time."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,133 +10,180 @@ import optax
 from jax.sharding import Mesh
 
 from saal_jax.devices import local, replicate, replicated, split_batches, split_rows
-from saal_jax.models import Weights
+from saal_jax.models import Model, Weights
+from saal_jax.optimizers import Optimizer
+from saal_jax.query import Pool
 from saal_jax.selection import random
 
 
 class TrainState(NamedTuple):
-    """Everything that a training step changes."""
+    """Everything that training changes. `weights` has the fields `params` and `batch_stats`, and what a recipe adds."""
 
-    weights: Weights
+    weights: Any
     opt_state: optax.OptState
+
+
+class Ingredients(NamedTuple):
+    """What every recipe starts from: a `Model`, an `Optimizer`, `augment(key, images)`, `normalize(images)`, the shape
+    of an image, the devices that share each batch, and whether an epoch is one program (None: not on a CPU).
+    """
+
+    model: Model
+    optimizer: Optimizer
+    augment: Callable
+    normalize: Callable
+    image_shape: tuple
+    mesh: Mesh | None = None
+    compiled_loop: bool | None = None
+
+
+class Task(NamedTuple):
+    """What one cycle trains on: the examples in the mask `labelled[N]` of the pool, those in `new[N]` since this cycle.
+
+    `capacity` bounds the number of labelled examples over the whole run, so that shapes, and with them the compiled
+    program, stay the same while labels are added. The last of `cycles` queries nothing.
+    """
+
+    pool: Pool
+    labelled: np.ndarray
+    new: np.ndarray
+    cycle: int
+    cycles: int
+    epochs: int
+    batch_size: int
+    capacity: int
 
 
 class Recipe(NamedTuple):
     """How to train, as functions that are compiled once a run.
 
     init: `key -> TrainState`; the same key gives the same initialisation.
-    epoch: `(state, images, labels, batches[S, B], num_steps, key) -> (state, summed loss)`; donates `state`.
-    apply: `(weights, images) -> logits` of stored (uint8) images, in evaluation mode.
-    mesh: the devices that share each batch, for `train`; None for one device.
+    train: `(key, state, task, progress) -> (state, mean loss)`; donates `state`.
+    offers: what acquisitions may ask for, functions of `(weights, images)` by name: see `saal_jax.recipes.OFFERS`.
+    mesh: the devices that share each batch; None for one device.
     """
 
     init: Callable
-    epoch: Callable
-    apply: Callable
+    train: Callable
+    offers: dict
     mesh: Mesh | None
 
+    @property
+    def apply(self):
+        """`(weights, images) -> logits` of stored images, in evaluation mode: what every recipe offers."""
+        return self.offers["apply"]
 
-def supervised(model, optimizer, augment, normalize, image_shape, *, mesh=None, compiled_loop=None) -> Recipe:
-    """Plain supervised training of a `Model` by an `Optimizer` on `normalize(augment(key, images))`.
 
-    With a `mesh` the devices share each batch: gradients and batch statistics are those of the whole batch, so the
-    result is that of one device up to rounding.
+def cross_entropy(model):
+    """The loss of plain supervised training: `(weights, images, labels, mask, key, rates) -> (loss, batch_stats)`."""
+
+    def loss_fn(weights, images, labels, mask, key, rates):
+        del rates
+        outputs, batch_stats = model.outputs_train(weights, images, mask, key)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
+        return (losses * mask).sum() / mask.sum(), batch_stats
+
+    return loss_fn
+
+
+def gather(ingredients, images, indices, key):
+    """The batch `images[indices]`, augmented and normalised, and its mask: 0 where an index is -1, which is padding."""
+    indices = split_rows(indices, ingredients.mesh)
+    batch = ingredients.augment(key, split_rows(images[indices], ingredients.mesh))
+    return split_rows(ingredients.normalize(batch), ingredients.mesh), (indices >= 0).astype(jnp.float32)
+
+
+def make_step(loss_fn, ingredients):
+    """Returns `step(state, images, labels, indices[B], key, rates) -> (state, summed loss)`, which its caller compiles.
+
+    Padding enters neither the loss nor the batch statistics. `rates` are numbers that change by epoch:
+    `rates["learning"]` is the share of the learning rate that is left.
     """
+    optimizer = ingredients.optimizer
 
-    @jax.jit
-    def init(key):
-        weights = model.init(key, jnp.zeros((1, *image_shape)))
-        return TrainState(weights, optimizer.transformation.init(weights.params))
+    def step(state, images, labels, indices, key, rates):
+        batch, mask = gather(ingredients, images, indices, key)
+        targets, drop_key, weights = labels[indices], jax.random.fold_in(key, 1), state.weights
 
-    def apply(weights, images):
-        return model.apply(weights, normalize(images))
+        def on_batch(params, batch_stats):
+            return loss_fn(Weights(params, batch_stats), batch, targets, mask, drop_key, rates)
 
-    step = make_step(model, optimizer, augment, normalize, mesh=mesh)
-    return Recipe(init, make_epoch(step, mesh=mesh, compiled_loop=compiled_loop), apply, mesh)
-
-
-def make_step(model, optimizer, augment, normalize, *, mesh=None):
-    """Returns `step(state, images, labels, indices[B], key) -> (state, summed loss)`, to be jitted by its caller.
-
-    The batch is `images[indices]`, gathered, augmented and normalised inside; indices of -1 are padding, and enter
-    neither the loss nor the batch statistics.
-    """
-
-    def step(state, images, labels, indices, key):
-        indices = split_rows(indices, mesh)
-        mask = (indices >= 0).astype(jnp.float32)
-        batch, targets = normalize(augment(key, split_rows(images[indices], mesh))), labels[indices]
-        batch = split_rows(batch, mesh)
-
-        def loss_fn(params, batch_stats):
-            logits, batch_stats = model.apply_train(Weights(params, batch_stats), batch, mask)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-            return (losses * mask).sum() / mask.sum(), batch_stats
-
-        gradient = optimizer.value_and_grad(loss_fn)
-        (loss, batch_stats), gradients = gradient(*state.weights)
-        params = state.weights.params
-        updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, params)
-        return TrainState(Weights(optax.apply_updates(params, updates), batch_stats), opt_state), loss * mask.sum()
+        gradient = optimizer.value_and_grad(on_batch)
+        (loss, batch_stats), gradients = gradient(weights.params, weights.batch_stats)
+        updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, weights.params)
+        updates = jax.tree.map(lambda update: rates["learning"] * update, updates)
+        params = optax.apply_updates(weights.params, updates)
+        return TrainState(weights._replace(params=params, batch_stats=batch_stats), opt_state), loss * mask.sum()
 
     return step
 
 
-def make_epoch(step, *, mesh=None, compiled_loop=None):
-    """Returns `epoch(state, images, labels, batches[S, B], num_steps, key) -> (state, summed loss)`; donates `state`.
+def make_epoch(step, ingredients):
+    """Returns `epoch(state, images, labels, batches, num_steps, key, rates) -> (state, summed loss)`; donates `state`.
 
-    `compiled_loop` runs the whole epoch inside one program, right on accelerators; on CPU, where XLA's convolutions
-    lose an order of magnitude inside loops, the loop is Python's. `None` decides by the default device.
+    `batches` are indices `[S, B]`, or a pytree of such. With a compiled loop the whole epoch runs inside one program,
+    right on accelerators; on CPU, where XLA's convolutions lose an order of magnitude inside loops, the loop is
+    Python's.
     """
+    mesh, compiled_loop = ingredients.mesh, ingredients.compiled_loop
     if compiled_loop is None:
         compiled_loop = jax.default_backend() != "cpu"
 
-    def accumulate(state, total, images, labels, batches, index, key):
-        state, loss = step(state, images, labels, batches[index], jax.random.fold_in(key, index))
+    def accumulate(state, total, images, labels, batches, index, key, rates):
+        batch = jax.tree.map(lambda of_steps: of_steps[index], batches)
+        state, loss = step(state, images, labels, batch, jax.random.fold_in(key, index), rates)
         return state, total + loss
+
+    def split(batches):
+        return jax.tree.map(lambda of_steps: split_batches(of_steps, mesh), batches)
 
     if not compiled_loop:
         one_step = jax.jit(accumulate, donate_argnums=(0, 1), out_shardings=replicated(mesh))
 
-        def epoch(state, images, labels, batches, num_steps, key):
-            total, batches = replicate(jnp.zeros(()), mesh), split_batches(batches, mesh)
+        def epoch(state, images, labels, batches, num_steps, key, rates):
+            total, batches = replicate(jnp.zeros(()), mesh), split(batches)
             for index in range(num_steps):
-                state, total = one_step(state, total, images, labels, batches, np.int32(index), key)
+                state, total = one_step(state, total, images, labels, batches, np.int32(index), key, rates)
             return state, total
 
         return epoch
 
-    def whole_epoch(state, images, labels, batches, num_steps, key):
+    def whole_epoch(state, images, labels, batches, num_steps, key, rates):
         def body(index, carry):
-            return accumulate(*carry, images, labels, batches, index, key)
+            return accumulate(*carry, images, labels, batches, index, key, rates)
 
         return jax.lax.fori_loop(0, num_steps, body, (state, jnp.zeros(())))
 
     compiled = jax.jit(whole_epoch, donate_argnums=0, out_shardings=replicated(mesh))
-    return lambda state, images, labels, batches, *rest: compiled(
-        state, images, labels, split_batches(batches, mesh), *rest
-    )
+    return lambda state, images, labels, batches, *rest: compiled(state, images, labels, split(batches), *rest)
 
 
-def train(
-    epoch_fn, state, images, labels, ids, labelled, key, *, epochs, batch_size, capacity, mesh=None, progress=None
-):
-    """Trains for `epochs` over the examples of the mask `labelled`, in an order drawn anew each epoch.
-
-    `capacity` bounds the number of labelled examples over the whole run, so that shapes, and with them the compiled
-    program, stay the same while labels are added. `mesh` is the recipe's. Returns the state and the mean loss over all
-    epochs.
-    """
+def make_batches(key, ids, mask, batch_size, capacity):
+    """The examples of `mask[N]` in random order, as indices `[S, B]` padded with -1; and how many batches hold any."""
     batch_size = min(batch_size, len(ids))
     rows = -(-capacity // batch_size) * batch_size
-    count = int(labelled.sum())
+    batches = random(key, ids, mask, rows).indices.reshape(-1, batch_size)
+    return batches, -(-int(mask.sum()) // batch_size)
+
+
+def train(epoch_fn, state, task, key, *, rates_fn, mask=None, mesh=None, progress=None, after_epoch=None):
+    """Trains for the task's epochs over its labelled examples (those in `mask`), in an order drawn anew each epoch.
+
+    `rates_fn(done)` gives the rates of an epoch before which that share of the training is done; `after_epoch(number,
+    state)` may look at the state. `mesh` is that of the ingredients. Returns the state and the mean loss over all
+    epochs.
+    """
+    pool, mask = task.pool, task.labelled if mask is None else mask
     total = 0.0
-    state, images, labels = replicate((state, images, labels), mesh)
-    for epoch in range(epochs):
+    state, images, labels = replicate((state, pool.images, pool.labels), mesh)
+    for epoch in range(task.epochs):
         order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
-        batches = random(order_key, ids, labelled, rows).indices.reshape(-1, batch_size)
-        state, loss = epoch_fn(state, images, labels, batches, -(-count // batch_size), step_key)
+        batches, num_steps = make_batches(order_key, pool.ids, mask, task.batch_size, task.capacity)
+        rates = {name: np.float32(rate) for name, rate in rates_fn(epoch / task.epochs).items()}
+        state, loss = epoch_fn(state, images, labels, batches, num_steps, step_key, rates)
         total += float(loss)
+        if after_epoch:
+            after_epoch(epoch + 1, state)
         if progress:
-            progress(epoch + 1)
-    return local(state, mesh), total / (epochs * count)
+            progress(epoch + 1, task.epochs)
+    return local(state, mesh), total / (task.epochs * int(mask.sum()))

@@ -20,7 +20,14 @@ from saal_jax.preprocessing import normalize
 from saal_jax.training import TrainState
 
 MODEL = resnet18(10, width=1)
-RECORD = {"model": {"name": "resnet18", "width": 1, "num_classes": 10}, "mean": [0.5], "std": [0.25], "history": []}
+RECORD = {
+    "model": {"name": "resnet18", "width": 1, "num_classes": 10},
+    "recipe": {"name": "supervised"},
+    "image_shape": [8, 8, 1],
+    "mean": [0.5],
+    "std": [0.25],
+    "history": [],
+}
 
 
 @pytest.fixture(scope="module")

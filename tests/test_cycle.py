@@ -14,10 +14,12 @@ from saal_jax.data import Split
 from saal_jax.models import small_cnn
 from saal_jax.optimizers import adam
 from saal_jax.preprocessing import normalize, unchanged
+from saal_jax.query import Query
+from saal_jax.recipes import RECIPES
 from saal_jax.sweep import score_available, score_pool
-from saal_jax.training import supervised
+from saal_jax.training import Ingredients
 
-PROTOCOL = Protocol(6, 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
+PROTOCOL = Protocol(6, "class_balanced", 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
 
 
 def split(size, seed, name):
@@ -30,9 +32,14 @@ def split(size, seed, name):
 
 
 POOL, TEST = make_pool(split(40, 0, "train")), make_pool(split(15, 1, "test"))
-RECIPE = supervised(
-    small_cnn(3, width=2), adam(learning_rate=0.01), unchanged, partial(normalize, mean=(0.4,), std=(0.2,)), (8, 8, 1)
-)
+NORMALIZE = partial(normalize, mean=(0.4,), std=(0.2,))
+
+
+def supervised(optimizer, augment=unchanged):
+    return RECIPES["supervised"](Ingredients(small_cnn(3, width=2), optimizer, augment, NORMALIZE, (8, 8, 1)))
+
+
+RECIPE = supervised(adam(learning_rate=0.01))
 SAAL = ACQUISITIONS["saal"](RECIPE.apply)
 METHODS = {
     "random": ACQUISITIONS["random"](),
@@ -103,9 +110,9 @@ def test_cold_start_forgets_and_warm_start_continues():
 def test_a_subset_of_the_pool_is_drawn_anew_each_cycle():
     seen = []
 
-    def spy(key, pool, available, k, weights, progress):
-        seen.append(np.asarray(available).copy())
-        return METHODS["random"](key, pool, available, k, weights, progress)
+    def spy(query):
+        seen.append(np.asarray(query.available).copy())
+        return METHODS["random"](query)
 
     cycles = run(spy, PROTOCOL._replace(pool_subset=8))
     assert [int(available.sum()) for available in seen] == [8, 8, 8]
@@ -149,13 +156,7 @@ def test_metrics_of_a_known_model():
 
 def test_a_score_that_is_not_finite_stops_and_names_its_example():
     with pytest.raises(InputError, match="scores are not finite, of examples train_"):
-        diverged = supervised(
-            small_cnn(3, width=2),
-            adam(learning_rate=1e30),
-            unchanged,
-            partial(normalize, mean=(0.4,), std=(0.2,)),
-            (8, 8, 1),
-        )
+        diverged = supervised(adam(learning_rate=1e30))
         acquire = ACQUISITIONS["saal"](diverged.apply)
         list(active_learning(seed_key(0), PROTOCOL, diverged, acquire, POOL, TEST, 3))
 
@@ -163,14 +164,14 @@ def test_a_score_that_is_not_finite_stops_and_names_its_example():
 def test_one_trace_of_each_function_over_all_cycles_and_seeds():
     chex.clear_trace_counter()
     augment = chex.assert_max_traces(unchanged, n=1)
-    recipe = supervised(small_cnn(3, width=2), adam(), augment, partial(normalize, mean=(0.4,), std=(0.2,)), (8, 8, 1))
+    recipe = supervised(adam(), augment)
     traces = []
 
     def counted(weights, images):
         traces.append(images.shape)
         return recipe.apply(weights, images)
 
-    counted_recipe = recipe._replace(apply=counted)
+    counted_recipe = recipe._replace(offers=recipe.offers | {"apply": counted})
     acquire = ACQUISITIONS["saal"](counted)
     after = []
     for seed in (1, 2):
@@ -182,10 +183,7 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
 
 
 def test_screening_scores_the_images_of_the_largest_clean_loss_only():
-    recipe = supervised(
-        small_cnn(3, width=2), adam(), unchanged, partial(normalize, mean=(0.4,), std=(0.2,)), (8, 8, 1)
-    )
-    weights = recipe.init(jax.random.key(0)).weights
+    weights = supervised(adam()).init(jax.random.key(0)).weights
     available, sweeps = np.arange(40) % 4 != 0, []
 
     def sweep(score_fn, weights, arrays, available, **options):
@@ -194,10 +192,10 @@ def test_screening_scores_the_images_of_the_largest_clean_loss_only():
 
     def choose(**options):
         acquire = ACQUISITIONS["saal"](RECIPE.apply, mode="max", **options)
-        return acquire(jax.random.key(1), POOL, available, 4, weights, sweep)
+        return acquire(Query(jax.random.key(1), POOL, ~available, available, 4, weights, sweep))
 
-    _, all_scores = choose()
-    selection, scores = choose(screening=0.3)
+    _, all_scores, _ = choose()
+    selection, scores, _ = choose(screening=0.3)
     assert [mask.sum() for mask in sweeps] == [30, 30, 9]
     screened = sweeps[-1]
     losses = score_pool(lambda w, x: -jax.nn.log_softmax(RECIPE.apply(w, x)).max(1), weights, POOL.images)

@@ -24,9 +24,9 @@ def test_padded_rows_change_nothing(name):
     images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     weights = jax.jit(model.init)(jax.random.key(1), images)
     padded = jnp.concatenate([images, jnp.full((2, 16, 16, 3), 1e3)])
-    apply_train = jax.jit(model.apply_train)
-    logits, stats = apply_train(weights, images, jnp.ones(4))
-    padded_logits, padded_stats = apply_train(weights, padded, jnp.array([1, 1, 1, 1, 0, 0]))
+    outputs_train, key = jax.jit(model.outputs_train), jax.random.key(0)
+    (logits, *_), stats = outputs_train(weights, images, jnp.ones(4), key)
+    (padded_logits, *_), padded_stats = outputs_train(weights, padded, jnp.array([1, 1, 1, 1, 0, 0]), key)
     np.testing.assert_allclose(padded_logits[:4], logits, rtol=1e-3, atol=1e-3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), padded_stats, stats)
 

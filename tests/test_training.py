@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 
 from saal_jax.devices import all_devices, replicate, split_batches
-from saal_jax.models import Model, Weights, small_cnn
+from saal_jax.models import Model, Outputs, Weights, small_cnn
 from saal_jax.models.layers import BatchNorm
 from saal_jax.optimizers import OPTIMIZERS, adam, adaptive_sam, sam, sgd
 from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
-from saal_jax.training import make_step, supervised, train
+from saal_jax.query import Pool
+from saal_jax.recipes.supervised import supervised
+from saal_jax.training import Ingredients, Task, cross_entropy, make_epoch, make_step
 
 NORMALIZE = partial(normalize, mean=(0.3,), std=(0.4,))
 IMAGES = jax.random.randint(jax.random.key(0), (20, 8, 8, 1), 0, 256).astype(jnp.uint8)
 LABELS = jnp.arange(20) % 3
 IDS = np.arange(20, dtype=np.uint32)
+RATES = {"learning": np.float32(1)}
 
 
 def _normalized_linear():
@@ -33,31 +36,35 @@ def _normalized_linear():
         variables = {"params": weights.params["norm"], "batch_stats": weights.batch_stats}
         hidden = layer.apply(variables, images.reshape(len(images), -1), **options)
         hidden, updated = hidden if "mutable" in options else (hidden, None)
-        return hidden @ weights.params["kernel"], updated
+        return Outputs(hidden @ weights.params["kernel"], hidden, (hidden,)), updated
 
     def init(key, images):
         variables = layer.init(key, images.reshape(len(images), -1), train=False)
         kernel = jax.random.normal(key, (images[0].size, 3)) / 8
         return Weights({"norm": variables["params"], "kernel": kernel}, variables["batch_stats"])
 
-    def apply_train(weights, images, mask):
-        logits, updated = apply(weights, images, train=True, mask=mask, mutable=["batch_stats"])
-        return logits, updated["batch_stats"]
+    def outputs_train(weights, images, mask, key):
+        outputs, updated = apply(weights, images, train=True, mask=mask, mutable=["batch_stats"])
+        return outputs, updated["batch_stats"]
 
-    return Model(init, lambda weights, images: apply(weights, images, train=False)[0], apply_train)
+    return Model(init, lambda weights, images: apply(weights, images, train=False)[0], outputs_train)
 
 
 NORMALIZED = _normalized_linear()
 
 
-def recipe(optimizer, model=None, augment=unchanged, normalize=NORMALIZE, **options):
-    return supervised(model or small_cnn(3, width=2), optimizer, augment, normalize, (8, 8, 1), **options)
+def ingredients(optimizer, model=None, augment=unchanged, **options):
+    return Ingredients(model or small_cnn(3, width=2), optimizer, augment, NORMALIZE, (8, 8, 1), **options)
 
 
-def run(recipe, labelled, epochs=3, batch_size=4, capacity=20):
-    state = recipe.init(jax.random.key(1))
-    arguments = dict(epochs=epochs, batch_size=batch_size, capacity=capacity, mesh=recipe.mesh)
-    return train(recipe.epoch, state, IMAGES, LABELS, IDS, labelled, jax.random.key(2), **arguments)
+def recipe(*args, **options):
+    return supervised(ingredients(*args, **options))
+
+
+def run(recipe, labelled, epochs=3, batch_size=4, capacity=20, images=IMAGES, labels=LABELS):
+    pool = Pool(images, labels, IDS, IDS.astype(str))
+    task = Task(pool, labelled, labelled, 0, 1, epochs, batch_size, capacity)
+    return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), task)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -92,9 +99,7 @@ def test_only_labelled_examples_enter_training():
     ours = recipe(adam(learning_rate=0.01))
     state, loss = run(ours, labelled)
     images, labels = IMAGES.at[1::2].set(255), LABELS.at[1::2].set(0)
-    again = ours.init(jax.random.key(1))
-    arguments = dict(epochs=3, batch_size=4, capacity=20)
-    other, other_loss = train(ours.epoch, again, images, labels, IDS, labelled, jax.random.key(2), **arguments)
+    other, other_loss = run(ours, labelled, images=images, labels=labels)
     chex.assert_trees_all_equal(state, other)
     assert loss == other_loss
 
@@ -120,9 +125,9 @@ def test_sam_of_radius_zero_is_sgd(perturbed):
 
 def test_both_passes_of_sam_update_the_running_statistics():
     def mean_after(optimizer):
-        step = make_step(NORMALIZED, optimizer, unchanged, NORMALIZE)
+        step = make_step(cross_entropy(NORMALIZED), ingredients(optimizer, NORMALIZED))
         state = recipe(optimizer, NORMALIZED).init(jax.random.key(0))
-        state, _ = step(state, IMAGES, LABELS, np.arange(4), jax.random.key(0))
+        state, _ = step(state, IMAGES, LABELS, np.arange(4), jax.random.key(0), RATES)
         return state.weights.batch_stats["mean"]
 
     np.testing.assert_allclose(mean_after(sam(rho=0.0)), 1.9 * mean_after(sgd()), rtol=1e-5)  # 0.9 * 0.1 m + 0.1 m
@@ -144,15 +149,16 @@ def test_no_convolution_inside_a_loop_on_cpu(optimizer):
     state = recipe(optimizer).init(jax.random.key(0))
     batches, key = np.zeros((5, 4), np.int32), jax.random.key(0)
     for compiled_loop, expected in ((False, False), (True, True)):
-        epoch = recipe(optimizer, compiled_loop=compiled_loop).epoch
-        jaxpr = jax.make_jaxpr(lambda *a: epoch(*a, 2, key))(state, IMAGES, LABELS, batches)  # noqa: B023
+        ours = ingredients(optimizer, compiled_loop=compiled_loop)
+        epoch = make_epoch(make_step(cross_entropy(ours.model), ours), ours)
+        jaxpr = jax.make_jaxpr(lambda *a: epoch(*a, 2, key, RATES))(state, IMAGES, LABELS, batches)  # noqa: B023
         assert ("conv_general_dilated" in set(inside_loops(jaxpr.jaxpr))) == expected
 
 
 def assert_devices_train_as_one(model, compiled_loop):
     """Fourteen examples in batches of ten: neither the rows of a batch nor the real ones are a multiple of eight."""
     assert jax.device_count() == 8
-    options = dict(normalize=NORMALIZE, compiled_loop=compiled_loop)
+    options = dict(compiled_loop=compiled_loop)
     one, eight = (
         run(recipe(sam(learning_rate=3e-4), model, crop_and_flip, mesh=mesh, **options), IDS < 14, 2, batch_size=10)
         for mesh in (None, all_devices())
@@ -167,10 +173,10 @@ def assert_devices_train_as_one(model, compiled_loop):
 
 def assert_devices_exchange_sums_only():
     mesh = all_devices()
-    step = make_step(NORMALIZED, sam(), crop_and_flip, NORMALIZE, mesh=mesh)
+    step = make_step(cross_entropy(NORMALIZED), ingredients(sam(), NORMALIZED, crop_and_flip, mesh=mesh))
     state, images, labels = replicate((recipe(sam(), NORMALIZED).init(jax.random.key(0)), IMAGES, LABELS), mesh)
     batch = split_batches(np.arange(20)[None], mesh)[0]
-    compiled = jax.jit(step).lower(state, images, labels, batch, jax.random.key(0)).compile().as_text()
+    compiled = jax.jit(step).lower(state, images, labels, batch, jax.random.key(0), RATES).compile().as_text()
     assert " all-reduce(" in compiled
     assert " all-gather(" not in compiled and " all-to-all(" not in compiled
 

@@ -1,10 +1,12 @@
 """Acquisition methods: one module each, holding a function of the module's name.
 
-That function takes, as positional arguments, what it needs of the training recipe (by name: `apply`), and as
-keyword-only arguments its options, typed. It returns
-`acquire(key, pool, available[N], k, weights, sweep) -> (Selection, scores[N])`, with NaN where nothing was scored. It
-scores with `sweep(score_fn, weights, arrays, available, *, precision) -> scores[N]`, which knows chunks, devices and
-progress.
+That function takes, as positional arguments, what it needs of the training recipe (by the names of
+`saal_jax.recipes.OFFERS`), and as keyword-only arguments its options, typed. It returns `acquire(query) -> Acquired`,
+compiled once for all cycles.
+
+The docstring of the module says in its first line what the method picks, and from which paper; in a line `Cost:` what
+it computes per example, in forward passes; in a line `Scales:` how time and memory grow with the N candidates, L
+labels, k picks, C classes and D features.
 """
 
 import importlib

@@ -1,12 +1,16 @@
-"""The networks, by name, as three pure functions each. Flax's layers are used here and nowhere else."""
+"""The networks, by name, as pure functions. Flax's layers are used in this folder and nowhere else."""
 
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
+from saal_jax.models.layers import Outputs
 from saal_jax.models.resnet import ResNet18
 from saal_jax.models.small_cnn import SmallCNN
+
+Width = Annotated[int, Ge(1)]
+Rate = Annotated[float, Ge(0), Lt(1)]
 
 
 class Weights(NamedTuple):
@@ -17,41 +21,59 @@ class Weights(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A network as functions of its weights.
+    """A network as functions of its weights: anything with fields `params` and `batch_stats`.
 
     init: `(key, images) -> Weights`.
-    apply: `(weights, images[B, H, W, C]) -> logits[B, num_classes]`, in evaluation mode.
-    apply_train: `(weights, images, mask[B]) -> (logits, batch_stats)`; rows with mask 0 stay out of the statistics.
+    outputs: `(weights, images[B, H, W, C]) -> Outputs`, in evaluation mode.
+    outputs_train: `(weights, images, mask[B], key) -> (Outputs, batch_stats)`; rows with mask 0 stay out of the
+      statistics, and `key` draws what dropout leaves out.
+    sample: `(weights, images, key) -> logits`, in evaluation mode but for dropout; None without dropout.
     """
 
     init: Callable
-    apply: Callable
-    apply_train: Callable
+    outputs: Callable
+    outputs_train: Callable
+    sample: Callable | None = None
+
+    def apply(self, weights, images):
+        """Logits `[B, num_classes]`, in evaluation mode."""
+        return self.outputs(weights, images).logits
 
 
-def resnet18(num_classes, *, width: Annotated[int, Ge(1)] = 64) -> Model:
-    """The CIFAR ResNet-18: 11.2 million parameters at width 64."""
-    return _functions(ResNet18(num_classes, width))
+def resnet18(num_classes, *, width: Width = 64, dropout: Rate = 0.0) -> Model:
+    """The CIFAR ResNet-18: 11.2 million parameters at width 64. The published one has no dropout; with it, a fraction
+    of the pooled features is dropped before the linear layer.
+    """
+    return _functions(ResNet18(num_classes, width, dropout))
 
 
-def small_cnn(num_classes, *, width: Annotated[int, Ge(1)] = 16) -> Model:
-    """Two convolutions and a linear layer: 6,090 parameters on 8x8 grey images at width 16."""
-    return _functions(SmallCNN(num_classes, width))
+def small_cnn(num_classes, *, width: Width = 16, dropout: Rate = 0.0) -> Model:
+    """Two convolutions, dropout and a linear layer: 6,090 parameters on 8x8 grey images at width 16."""
+    return _functions(SmallCNN(num_classes, width, dropout))
 
 
 MODELS = {function.__name__: function for function in (resnet18, small_cnn)}
 
+__all__ = ["MODELS", "Model", "Outputs", "Weights", "resnet18", "small_cnn"]
+
 
 def _functions(module):
+    def variables(weights):
+        return {"params": weights.params, "batch_stats": weights.batch_stats}
+
     def init(key, images):
         variables = module.init(key, images)
         return Weights(variables["params"], variables.get("batch_stats", {}))
 
-    def apply(weights, images):
-        return module.apply(weights._asdict(), images)
+    def outputs(weights, images):
+        return module.apply(variables(weights), images)
 
-    def apply_train(weights, images, mask):
-        logits, updated = module.apply(weights._asdict(), images, train=True, mask=mask, mutable=["batch_stats"])
-        return logits, updated.get("batch_stats", {})
+    def outputs_train(weights, images, mask, key):
+        options = {"train": True, "drop": True, "mask": mask, "rngs": {"dropout": key}, "mutable": ["batch_stats"]}
+        found, updated = module.apply(variables(weights), images, **options)
+        return found, updated.get("batch_stats", {})
 
-    return Model(init, apply, apply_train)
+    def sample(weights, images, key):
+        return module.apply(variables(weights), images, drop=True, rngs={"dropout": key}).logits
+
+    return Model(init, outputs, outputs_train, sample if module.dropout > 0 else None)

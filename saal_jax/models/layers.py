@@ -1,11 +1,26 @@
 """Layers as PyTorch defines them, so that the published networks start and train alike."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 # PyTorch's default: U(-b, b) with b = 1 / sqrt(fan_in), of variance 1 / (3 fan_in).
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+MOMENTUM = 0.9  # of the running statistics: the share of the old ones
+
+
+class Outputs(NamedTuple):
+    """What a network tells of images: `logits[B, num_classes]`, the `features[B, D]` that its linear layer reads, and
+    the outputs of its `stages`, each `[B, H, W, D]`.
+    """
+
+    logits: jax.Array
+    features: jax.Array
+    stages: tuple
 
 
 class Linear(nn.Module):
@@ -29,7 +44,7 @@ class BatchNorm(nn.Module):
     Flax's own layer keeps the biased variance; PyTorch, and with it the published runs, the unbiased one.
     """
 
-    momentum: float = 0.9
+    momentum: float = MOMENTUM
     epsilon: float = 1e-5
 
     @nn.compact

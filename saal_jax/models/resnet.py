@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from saal_jax.models.layers import BatchNorm, Linear, torch_kernel_init
+from saal_jax.models.layers import BatchNorm, Linear, Outputs, torch_kernel_init
 
 
 class Block(nn.Module):
@@ -32,16 +32,20 @@ class ResNet18(nn.Module):
 
     num_classes: int
     width: int = 64
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, images, *, train: bool = False, mask=None):
+    def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
         hidden = _conv(self.width, 3, 1)(images)
         hidden = nn.relu(BatchNorm()(hidden, train=train, mask=mask))
+        stages = []
         for stage in range(4):
             for stride in (1 if stage == 0 else 2, 1):
                 hidden = Block(self.width * 2**stage, stride)(hidden, train=train, mask=mask)
+            stages.append(hidden)
         features = jnp.mean(hidden, axis=(1, 2))
-        return Linear(self.num_classes)(features)
+        logits = Linear(self.num_classes)(nn.Dropout(self.dropout)(features, deterministic=not drop))
+        return Outputs(logits, features, tuple(stages))
 
 
 def _conv(features, size, stride):

@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from saal_jax.errors import InputError
-from saal_jax.models.layers import Linear, max_pool, torch_kernel_init
+from saal_jax.models.layers import Linear, Outputs, max_pool, torch_kernel_init
 
 
 class SmallCNN(nn.Module):
@@ -14,15 +14,19 @@ class SmallCNN(nn.Module):
 
     num_classes: int
     width: int = 16
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, images, *, train: bool = False, mask=None):
+    def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
         if min(images.shape[1:3]) < 4:
             raise InputError(
                 f"images are {'x'.join(map(str, images.shape[1:]))} (height, width, channels): at least 4x4"
             )
-        hidden = images
+        hidden, stages = images, []
         for features in (self.width, 2 * self.width):
             hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init)(hidden))
             hidden = max_pool(hidden)
-        return Linear(self.num_classes)(hidden.reshape(hidden.shape[0], -1))
+            stages.append(hidden)
+        features = hidden.reshape(hidden.shape[0], -1)
+        logits = Linear(self.num_classes)(nn.Dropout(self.dropout)(features, deterministic=not drop))
+        return Outputs(logits, features, tuple(stages))

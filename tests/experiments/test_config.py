@@ -13,7 +13,7 @@ BASE = configs.load("digits_saal")
     [
         ("acquisition.rh=0.1", "config.acquisition.rh: there is no such key; did you mean rho?"),
         ("cycle=3", "config.cycle: there is no such key; did you mean cycles?"),
-        ("model.foo.bar=1", "config.model.foo.bar: there is no such key (there are name, width)"),
+        ("model.foo.bar=1", "config.model.foo.bar: there is no such key (there are name, width, dropout)"),
         ("acquisition.rho=abc", "config.acquisition.rho='abc': input should be a valid number"),
         ("acquisition.rho=-1", "config.acquisition.rho=-1: input should be greater than or equal to 0"),
         ("acquisition.mode=max_diversty", "did you mean max_diversity?"),
@@ -90,8 +90,11 @@ def test_the_published_protocol():
     config = configs.load("cifar10_saal")
     assert (config.initial_labels, config.query_size, config.cycles, config.pool_subset) == (20, 10, 100, 2000)
     assert (config.batch_size, config.epochs, config.warm_start, config.seeds) == (10, 50, True, (123, 456, 789))
-    assert config.model.model_dump() == {"name": "resnet18", "width": 64}
-    assert config.optimizer.model_dump() == {"name": "sam", "learning_rate": 1e-3, "momentum": 0.9, "rho": 0.05}
+    assert config.model.model_dump() == {"name": "resnet18", "width": 64, "dropout": 0.0}
+    assert config.optimizer.model_dump() == {
+        "name": "sam", "learning_rate": 1e-3, "momentum": 0.9, "rho": 0.05,
+        "weight_decay": 0.0, "schedule": "constant",
+    }  # fmt: skip
     assert config.acquisition.model_dump() == {
         "name": "saal", "mode": "max_diversity", "labels": "pseudo", "rho": 0.05, "adaptive": True,
         "screening": 1.0, "precision": "float32",

@@ -48,7 +48,8 @@ def refused(capsys, workdir, *arguments):
 
 def test_files_of_a_run(finished):
     metrics = rows(finished / "metrics.csv")
-    assert list(metrics[0]) == ["seed", "cycle", "num_labelled", "test_accuracy", "test_loss", "train_loss"]
+    columns = ["seed", "cycle", "num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss"]
+    assert list(metrics[0]) == columns
     expected = [(str(seed), str(cycle), str(20 + 10 * cycle)) for seed in (1, 2) for cycle in range(3)]
     assert [(row["seed"], row["cycle"], row["num_labelled"]) for row in metrics] == expected
     assert all(0 <= float(row["test_accuracy"]) <= 100 for row in metrics)
@@ -116,7 +117,7 @@ def test_lost_or_spoilt_files_are_written_again_from_the_checkpoints(finished, t
 def test_an_extension_that_achieved_nothing_can_be_taken_back(finished, tmp_path, capsys, monkeypatch):
     workdir = shutil.copytree(finished, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("saal_jax.cycle.train", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("saal_jax.cycle.make_task", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(workdir, *SMALL, "--config.cycles=4", "--config.seeds=1,2,9") == 130
     assert run(workdir, *SMALL) == 0
     assert "is finished" in capsys.readouterr().out

@@ -1,0 +1,43 @@
+"""Modules that predict the loss of an image from what the stages of a network make of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from saal_jax.models.layers import Linear, torch_kernel_init
+
+
+class Module(NamedTuple):
+    """init: `(key, stages) -> params`; apply: `(params, stages) -> predicted loss [B]`."""
+
+    init: Callable
+    apply: Callable
+
+
+class _LossPrediction(nn.Module):
+    width: int
+    convolutions: bool
+
+    @nn.compact
+    def __call__(self, stages):
+        read = []
+        for number, stage in enumerate(stages):
+            if self.convolutions and number < len(stages) - 1:
+                features = stage.shape[-1]
+                stage = nn.Conv(features, (3, 3), 2, padding=1, use_bias=False, kernel_init=torch_kernel_init)(stage)
+            read.append(nn.relu(Linear(self.width)(jnp.mean(stage, axis=(1, 2)))))
+        return Linear(1)(jnp.concatenate(read, axis=-1))[:, 0]
+
+
+def loss_prediction_module(*, width: int, convolutions: bool) -> Module:
+    """Every stage: global average, `width` features, ReLU; all of them joined: one number.
+
+    With `convolutions` all stages but the last first pass a bias-free 3x3 convolution of stride 2.
+    """
+    module = _LossPrediction(width, convolutions)
+    return Module(
+        lambda key, stages: module.init(key, stages)["params"],
+        lambda params, stages: module.apply({"params": params}, stages),
+    )

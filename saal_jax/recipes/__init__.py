@@ -1,0 +1,23 @@
+"""Training recipes: one module each, holding a function of the module's name.
+
+That function takes `Ingredients`, and as keyword-only arguments its options, typed; it returns a `Recipe`. Which
+acquisitions run under it is decided by what it offers alone.
+"""
+
+import importlib
+import pkgutil
+
+# What an acquisition may ask for by the name of an argument, and who offers it. Images are as they are stored.
+OFFERS = {
+    "apply": "logits [B, C]: every recipe",
+    "features": "penultimate features [B, D]: every recipe",
+    "normalize": "images as the network sees them: every recipe",
+    "sample_logits": "logits [B, T, C] of several networks: recipe.name=ensemble, or model.dropout above 0",
+    "predicted_loss": "the module's prediction [B]: recipe.name=loss_prediction or semi_supervised_loss_prediction",
+    "teacher": "logits [B, C] of the averaged network: recipe.name=snapshots",
+    "students": "logits [B, S, C] of late snapshots: recipe.name=snapshots",
+}
+
+RECIPES = {
+    name: getattr(importlib.import_module(f"{__name__}.{name}"), name) for _, name, _ in pkgutil.iter_modules(__path__)
+}

@@ -1,0 +1,54 @@
+"""Several networks that differ in their initialisation and in the order of their batches (Beluch et al., CVPR 2018)."""
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge
+
+from saal_jax.models import Weights
+from saal_jax.recipes.supervised import supervised
+from saal_jax.training import Recipe, TrainState
+
+
+def ensemble(ingredients, *, members: Annotated[int, Ge(2)] = 5) -> Recipe:
+    """`members` networks, each trained as by `supervised`; their probabilities are averaged, their features joined."""
+    alone = supervised(ingredients)
+
+    def init(key):
+        return _joined([alone.init(jax.random.fold_in(key, member)) for member in range(members)])
+
+    def train_members(key, state, task, progress=None):
+        states, losses = [], []
+        for member in range(members):
+            told = progress and (lambda done, total, before=member: progress(before * total + done, members * total))
+            weights = Weights(state.weights.params[member], state.weights.batch_stats[member])
+            start = TrainState(weights, state.opt_state[member])
+            trained, loss = alone.train(jax.random.fold_in(key, member), start, task, told)
+            states.append(trained)
+            losses.append(loss)
+        return _joined(states), sum(losses) / members
+
+    def each(name, weights, images):
+        pairs = zip(weights.params, weights.batch_stats, strict=True)
+        return [alone.offers[name](Weights(*member), images) for member in pairs]
+
+    def sample_logits(weights, images, keys, samples):
+        """Those of all members, whatever the number of samples."""
+        del keys, samples
+        return jnp.stack(each("apply", weights, images), axis=1)
+
+    def apply(weights, images):
+        log_probabilities = jax.nn.log_softmax(sample_logits(weights, images, None, None))
+        return jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(members)
+
+    def features(weights, images):
+        return jnp.concatenate(each("features", weights, images), axis=1)
+
+    offers = {"apply": apply, "features": features, "sample_logits": sample_logits}
+    return Recipe(init, train_members, alone.offers | offers, alone.mesh)
+
+
+def _joined(states):
+    weights, opt_states = zip(*states, strict=True)
+    return TrainState(Weights(*zip(*weights, strict=True)), opt_states)

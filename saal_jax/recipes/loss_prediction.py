@@ -1,0 +1,106 @@
+"""A module that learns to predict the loss, trained beside the network (LL4AL: Yoo and Kweon, CVPR 2019)."""
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import optax
+from annotated_types import Ge, Gt, Le
+
+from saal_jax.models import Model, Weights
+from saal_jax.models.loss_prediction import loss_prediction_module
+from saal_jax.recipes.supervised import network_offers
+from saal_jax.training import Recipe, TrainState, make_epoch, make_step, train
+
+
+def loss_prediction(
+    ingredients,
+    *,
+    margin: Annotated[float, Gt(0)] = 1.0,
+    weight: Annotated[float, Ge(0)] = 1.0,
+    joint: Annotated[float, Ge(0), Le(1)] = 0.6,
+    width: Annotated[int, Ge(1)] = 128,
+) -> Recipe:
+    """Cross-entropy plus `weight` times a ranking loss of the module, on pairs inside each batch.
+
+    A pair costs `max(0, margin - sign(l_i - l_j) (p_i - p_j))`. After the share `joint` of the epochs (120 of 200) the
+    gradient of the module no longer enters the network.
+    """
+    module = loss_prediction_module(width=width, convolutions=False)
+
+    def pair_fn(predicted, losses):
+        return jnp.maximum(0, margin - jnp.sign(losses) * predicted)
+
+    loss_fn = network_and_module_loss(ingredients.model, module, pair_fn, weight)
+    epoch = make_epoch(make_step(loss_fn, ingredients), ingredients)
+    schedule = ingredients.optimizer.schedule
+
+    def train_both(key, state, task, progress=None):
+        rates_fn = lambda done: {"learning": schedule(done), "joint": float(done < joint)}  # noqa: E731
+        return train(epoch, state, task, key, rates_fn=rates_fn, mesh=ingredients.mesh, progress=progress)
+
+    init = initialisation(ingredients, module)
+    return Recipe(init, train_both, module_offers(ingredients, module), ingredients.mesh)
+
+
+def initialisation(ingredients, module):
+    """`key -> TrainState` whose `params` are those of the `network` and of the `module`."""
+
+    @jax.jit
+    def init(key):
+        images = jnp.zeros((1, *ingredients.image_shape))
+        network = ingredients.model.init(key, images)
+        stages = ingredients.model.outputs(network, images).stages
+        params = {"network": network.params, "module": module.init(jax.random.fold_in(key, 1), stages)}
+        return TrainState(Weights(params, network.batch_stats), ingredients.optimizer.transformation.init(params))
+
+    return init
+
+
+def network_of(weights) -> Weights:
+    """The network alone."""
+    return Weights(weights.params["network"], weights.batch_stats)
+
+
+def network_and_module_loss(model, module, pair_fn, weight):
+    """The loss of both, as `make_step` takes it; `rates["joint"]` is 0 where the module must not move the network."""
+
+    def loss_fn(weights, images, labels, mask, key, rates):
+        outputs, batch_stats = model.outputs_train(network_of(weights), images, mask, key)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
+        joint = rates["joint"]
+        stages = [joint * stage + (1 - joint) * jax.lax.stop_gradient(stage) for stage in outputs.stages]
+        predicted = module.apply(weights.params["module"], stages)
+        pairs = pair_loss(pair_fn, predicted, jax.lax.stop_gradient(losses), mask)
+        return (losses * mask).sum() / mask.sum() + weight * pairs, batch_stats
+
+    return loss_fn
+
+
+def pair_loss(pair_fn, predicted, losses, mask):
+    """The mean of `pair_fn(p_i - p_j, l_i - l_j)` over pairs of the rows in `mask`: the first with the last, and so on.
+
+    Of an odd number the one in the middle is left out; of fewer than two the loss is 0.
+    """
+    order = jnp.argsort(1 - mask, stable=True)  # the rows in the mask come first
+    count = mask.sum().astype(jnp.int32)
+    position = jnp.arange(len(mask))
+    first, second = order, order[jnp.clip(count - 1 - position, 0)]
+    paired = position < count // 2
+    costs = pair_fn(predicted[first] - predicted[second], losses[first] - losses[second])
+    return jnp.where(paired, costs, 0).sum() / jnp.maximum(count // 2, 1)
+
+
+def module_offers(ingredients, module) -> dict:
+    """What the network offers, and the predicted loss."""
+    model, normalize = ingredients.model, ingredients.normalize
+
+    def outputs(weights, images):
+        return model.outputs(network_of(weights), images)
+
+    def predicted_loss(weights, images):
+        return module.apply(weights.params["module"], outputs(weights, normalize(images)).stages)
+
+    sample = model.sample and (lambda weights, images, key: model.sample(network_of(weights), images, key))
+    network = Model(init=None, outputs=outputs, outputs_train=None, sample=sample)
+    return network_offers(network, normalize) | {"predicted_loss": predicted_loss}

@@ -1,0 +1,127 @@
+"""Late snapshots of one training and a teacher that averages them (ST-CoNAL: Baik, Yoon and Choi, ACCV 2022)."""
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge, Gt, Le
+
+from saal_jax.devices import copied, local, replicate
+from saal_jax.models import Weights
+from saal_jax.models.layers import MOMENTUM
+from saal_jax.recipes.supervised import network_offers, supervised
+from saal_jax.training import (
+    Recipe,
+    TrainState,
+    cross_entropy,
+    gather,
+    make_batches,
+    make_epoch,
+    make_step,
+    train,
+)
+
+_LARGEST_DECAY = 0.97
+
+
+class SnapshotWeights(NamedTuple):
+    """The network at the end of training, the `students` (the last snapshots, this network among them), the teacher."""
+
+    params: Any
+    batch_stats: Any
+    students: tuple
+    teacher: Weights
+
+
+def snapshots(
+    ingredients,
+    *,
+    count: Annotated[int, Ge(2)] = 5,
+    span: Annotated[float, Gt(0), Le(1)] = 0.2,
+    teacher: Literal["average", "ema"] = "average",
+) -> Recipe:
+    """`count` snapshots over the last `span` of the epochs (160, 170, ..., 200 of 200), all but the first students.
+
+    The teacher's weights are their average, or (`ema`) an exponential average over all steps t with decay
+    `min(1 - 1 / (t + 1), 0.97)`; its batch statistics are the means over one pass through the labelled images.
+    """
+    alone, schedule = supervised(ingredients), ingredients.optimizer.schedule
+    step = _averaging(make_step(cross_entropy(ingredients.model), ingredients))
+    epoch = make_epoch(step, ingredients)
+    statistics_epoch = make_epoch(_statistics_step(ingredients), ingredients)
+
+    def init(key):
+        state = alone.init(key)
+        weights = SnapshotWeights(*state.weights, (state.weights,) * (count - 1), state.weights)
+        return TrainState(weights, state.opt_state)
+
+    def train_network(key, state, task, progress=None):
+        taken = [round(task.epochs * (1 - span * index / (count - 1))) for index in reversed(range(count))]
+        found = {}
+
+        def after_epoch(number, state):
+            if number in taken:
+                found[number] = copied(state.weights)
+
+        weights = Weights(state.weights.params, state.weights.batch_stats)
+        start = TrainState(weights, (state.opt_state, copied(weights.params), jnp.zeros((), jnp.int32)))
+        rates_fn = lambda done: {"learning": schedule(done)}  # noqa: E731
+        options = {"rates_fn": rates_fn, "mesh": ingredients.mesh, "progress": progress, "after_epoch": after_epoch}
+        trained, loss = train(epoch, start, task, key, **options)
+        opt_state, average, _ = trained.opt_state
+        kept = [found[max(number, 1)] for number in taken]
+        if teacher == "average":
+            average = jax.tree.map(lambda *leaves: sum(leaves) / count, *(weights.params for weights in kept))
+        shapes = trained.weights.batch_stats
+        averaged = Weights(average, statistics(jax.random.fold_in(key, task.epochs), average, shapes, task))
+        return TrainState(SnapshotWeights(*trained.weights, tuple(kept[1:]), averaged), opt_state), loss
+
+    def statistics(key, params, shapes, task):
+        """Batch statistics of these weights: the mean over the batches of one epoch, in training mode, augmented."""
+        order_key, step_key = jax.random.split(key)
+        pool, mesh = task.pool, ingredients.mesh
+        batches, steps = make_batches(order_key, pool.ids, task.labelled, task.batch_size, task.capacity)
+        zeros = jax.tree.map(jnp.zeros_like, shapes)
+        start, images, labels = replicate(((copied(params), zeros), pool.images, pool.labels), mesh)
+        (_, total), _ = statistics_epoch(start, images, labels, batches, steps, step_key, {})
+        return jax.tree.map(lambda leaf: leaf / steps, local(total, mesh))
+
+    apply = alone.offers["apply"]
+
+    def teacher_logits(weights, images):
+        return apply(weights.teacher, images)
+
+    def student_logits(weights, images):
+        return jnp.stack([apply(student, images) for student in weights.students], axis=1)
+
+    offers = network_offers(ingredients.model, ingredients.normalize)
+    offers |= {"teacher": teacher_logits, "students": student_logits}
+    return Recipe(init, train_network, offers, ingredients.mesh)
+
+
+def _averaging(step):
+    """`step`, with the exponential average of the weights and the number of steps kept beside the optimizer's state."""
+
+    def averaging_step(state, *rest):
+        opt_state, average, count = state.opt_state
+        state, loss = step(state._replace(opt_state=opt_state), *rest)
+        decay = jnp.minimum(1 - 1 / (count + 1), _LARGEST_DECAY)
+        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, state.weights.params)
+        return state._replace(opt_state=(state.opt_state, average, count + 1)), loss
+
+    return averaging_step
+
+
+def _statistics_step(ingredients):
+    """Adds a batch's own statistics to a sum: what the running ones become from zero, over the share that is new."""
+
+    def step(state, images, labels, indices, key, rates):
+        del labels, rates
+        params, total = state
+        batch, mask = gather(ingredients, images, indices, key)
+        zeros = jax.tree.map(jnp.zeros_like, total)
+        _, found = ingredients.model.outputs_train(Weights(params, zeros), batch, mask, key)
+        total = jax.tree.map(lambda a, b: a + b / (1 - MOMENTUM), total, found)
+        return (params, total), jnp.zeros(())
+
+    return step

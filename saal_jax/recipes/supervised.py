@@ -1,0 +1,47 @@
+"""Plain supervised training of one network; and what any network can offer."""
+
+import jax
+import jax.numpy as jnp
+
+from saal_jax.training import Recipe, TrainState, cross_entropy, make_epoch, make_step, train
+
+
+def supervised(ingredients) -> Recipe:
+    """Cross-entropy on the labelled images, by any optimizer.
+
+    With a mesh the devices share each batch: gradients and batch statistics are those of the whole batch, so the
+    result is that of one device up to rounding.
+    """
+    model, optimizer, image_shape = ingredients.model, ingredients.optimizer, ingredients.image_shape
+    epoch = make_epoch(make_step(cross_entropy(model), ingredients), ingredients)
+
+    @jax.jit
+    def init(key):
+        weights = model.init(key, jnp.zeros((1, *image_shape)))
+        return TrainState(weights, optimizer.transformation.init(weights.params))
+
+    def train_network(key, state, task, progress=None):
+        rates_fn = lambda done: {"learning": optimizer.schedule(done)}  # noqa: E731
+        return train(epoch, state, task, key, rates_fn=rates_fn, mesh=ingredients.mesh, progress=progress)
+
+    return Recipe(init, train_network, network_offers(model, ingredients.normalize), ingredients.mesh)
+
+
+def network_offers(model, normalize) -> dict:
+    """What a network by itself offers; with dropout, also the logits of what is left of it when units are dropped."""
+
+    def apply(weights, images):
+        return model.apply(weights, normalize(images))
+
+    def features(weights, images):
+        return model.outputs(weights, normalize(images)).features
+
+    def sample_logits(weights, images, keys, samples):
+        def of_image(image, key):
+            sample = lambda key: model.sample(weights, normalize(image[None]), key)[0]  # noqa: E731
+            return jax.vmap(sample)(jax.random.split(key, samples))
+
+        return jax.vmap(of_image)(images, keys)
+
+    offers = {"apply": apply, "features": features, "normalize": normalize}
+    return offers | ({"sample_logits": sample_logits} if model.sample else {})
