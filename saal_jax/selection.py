@@ -6,12 +6,15 @@ from `fold_in(key, id)`, so the choice does not depend on the order of the pool;
 """
 
 import functools
+import inspect
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from saal_jax.distances import nearest_of
 from saal_jax.errors import InputError
 
 
@@ -23,18 +26,25 @@ class Selection(NamedTuple):
 
 
 def _selector(select):
-    """Takes anything array-like, and compiles once for each size and `k`."""
-    compiled = jax.jit(select, static_argnames="k")
+    """Takes anything array-like with a row per example, and compiles once for each size and `k`."""
+    compiled, signature = jax.jit(select, static_argnames="k"), inspect.signature(select)
 
     @functools.wraps(select)
-    def wrapped(key, values, ids, available, k):
-        arrays = jnp.asarray(values), jnp.asarray(ids), jnp.asarray(available).astype(bool)
-        shapes = [array.shape for array in arrays]
-        if k < 0 or not shapes[0][:1] == shapes[1] == shapes[2]:
+    def wrapped(*args, **kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        key, k = given.pop("key"), given.pop("k")
+        arrays = {name: jnp.asarray(value) for name, value in given.items() if value is not None}
+        shapes = [array.shape for array in arrays.values()]
+        if k < 0 or arrays["available"].ndim != 1 or {shape[:1] for shape in shapes} != {arrays["ids"].shape}:
             raise InputError(
-                f"scores, ids and available have shapes {shapes}, k is {k}: pass one of each per example, k >= 0"
+                f"{', '.join(arrays)} have the shapes {', '.join(map(str, shapes))}, k is {k}: pass one row of each "
+                "per example, k >= 0"
             )
-        return compiled(key, *arrays, k)
+        weights = arrays.get("weights")
+        if weights is not None and not isinstance(weights, jax.core.Tracer) and (weights < 0).any():
+            raise InputError(f"weights go down to {jnp.nanmin(weights)}: they must be 0 or more")
+        masks = {name: arrays[name].astype(bool) for name in ("available", "labelled") if name in arrays}
+        return compiled(key, k=k, **arrays | masks)
 
     return wrapped
 
@@ -62,43 +72,135 @@ def random(key, ids, available, k):
 
 
 @_selector
-def kmeans_plusplus(key, embeddings, ids, available, k):
+def kmeans_plusplus(key, embeddings, ids, available, k, weights=None):
     """k-means++ seeding (Arthur and Vassilvitskii 2007) on `embeddings[N, D]`, or on scalar scores `[N]`.
 
     First the example of the largest norm (of a score: of the largest absolute value), then each next one with
-    probability proportional to its squared distance to the nearest chosen one. Where all remaining distances are zero
-    the released program stops in a debugger; here the draw is uniform over what is left. NaN counts as 0.
+    probability proportional to its squared distance to the nearest chosen one. With `weights[N]`, 0 or more, first the
+    one of the largest weight, then in proportion to weight times squared distance. Where all of that is zero the
+    released program of SAAL stops in a debugger; here the draw is uniform over what is left. NaN counts as 0.
 
     >>> import jax, jax.numpy as jnp
     >>> scores = jnp.array([0.1, 0.1, 0.9, 0.1])
     >>> kmeans_plusplus(jax.random.key(0), scores, jnp.arange(4), jnp.ones(4, bool), 1).indices
     Array([2], dtype=int32)
     """
-    size = embeddings.shape[0]
+    embeddings = _scaled(embeddings, available)
+    norms = jnp.square(embeddings).sum(1)
+    first = norms if weights is None else _finite(weights)
+    weights = jnp.ones_like(norms) if weights is None else first
+
+    def squared_distances(chosen):
+        return jnp.square(embeddings - embeddings[chosen][None]).sum(1)
+
+    return _spread(key, first, weights, squared_distances, ids, available, k)
+
+
+@_selector
+def gradient_kmeans_plusplus(key, residuals, features, ids, available, k):
+    """k-means++ seeding on the outer products of `residuals[N, C]` and `features[N, D]`, which are never formed.
+
+    With the residuals a = softmax(logits) - onehot(argmax) and the penultimate features h these are the gradients of
+    the loss at the pseudo label by the last layer's weights: BADGE (Ash et al., ICLR 2020). First the largest norm
+    |a| |h|. With p = |a_i - a_j|^2, q = |h_i - h_j|^2, A = |a|^2 and H = |h|^2 the squared distance is
+
+        ((A_i - A_j) (H_i - H_j) + (A_i + A_j) q + (H_i + H_j) p - p q) / 2
+
+    which is A_i H_i + A_j H_j - 2 (a_i . a_j) (h_i . h_j) without its cancellation: of equal examples it is exactly 0.
+    An example with NaN or an infinite norm comes last. Beside the arguments, memory for a few numbers per example.
+
+    >>> import jax, jax.numpy as jnp
+    >>> residuals, features = jnp.array([[0.5, -0.5], [0.1, -0.1]]), jnp.array([[1.0], [2.0]])
+    >>> gradient_kmeans_plusplus(jax.random.key(0), residuals, features, jnp.arange(2), jnp.ones(2, bool), 1).indices
+    Array([0], dtype=int32)
+    """
+    a, h = jnp.square(residuals).sum(1), jnp.square(features).sum(1)
+    norms = jnp.where(jnp.isfinite(a * h), a * h, -1)
+
+    def squared_distances(chosen):
+        p = jnp.square(residuals - residuals[chosen][None]).sum(1)
+        q = jnp.square(features - features[chosen][None]).sum(1)
+        doubled = (a - a[chosen]) * (h - h[chosen]) + (a + a[chosen]) * q + (h + h[chosen]) * p - p * q
+        return jnp.where(norms >= 0, jnp.maximum(doubled, 0), 0)
+
+    return _spread(key, norms, jnp.ones_like(norms), squared_distances, ids, available, k)
+
+
+@_selector
+def k_center(key, embeddings, ids, available, labelled, k):
+    """k-centre greedy on `embeddings[N, D]`: core-set (Sener and Savarese, ICLR 2018).
+
+    Each next example is the one farthest (Euclidean) from all `labelled[N]` and all chosen so far; of equally far ones
+    a random one, and so the first where nothing is labelled. NaN counts as 0.
+
+    >>> import jax, jax.numpy as jnp
+    >>> labelled = jnp.array([True, False, False, False])
+    >>> points = jnp.array([[0.0], [1.0], [5.0], [9.0]])
+    >>> k_center(jax.random.key(0), points, jnp.arange(4), ~labelled, labelled, 2).indices
+    Array([3, 2], dtype=int32)
+    """
+    size = len(ids)
     if k == 0 or size == 0:
         return _padded(jnp.zeros(0, jnp.int32), available, k)
-    embeddings = embeddings.reshape(size, math.prod(embeddings.shape[1:]))
-    embeddings = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
-    embeddings = jnp.clip(jnp.nan_to_num(embeddings), -1e30, 1e30)
-    largest = jnp.max(jnp.abs(embeddings), where=available[:, None], initial=0)
-    embeddings = embeddings / jnp.where(largest > 0, largest, 1)  # so that no square overflows
-    first = top_k(jax.random.fold_in(key, 0), jnp.square(embeddings).sum(1), ids, available, 1).indices[0]
+    embeddings = _scaled(embeddings, available | labelled)
+    bits = _bits(key, ids) | 1
+    nearest = nearest_of(embeddings, labelled)
+    distances = jnp.square(embeddings - embeddings[nearest]).sum(1)
+
+    def choose(step, carry):
+        indices, remaining, distances = carry
+        farthest = remaining & (distances == jnp.max(distances, where=remaining, initial=0))
+        best = jnp.argmax(jnp.where(farthest, bits, 0)).astype(jnp.int32)
+        distances = jnp.minimum(distances, jnp.square(embeddings - embeddings[best][None]).sum(1))
+        return indices.at[step].set(best), remaining.at[best].set(False), distances
+
+    start = (jnp.zeros(min(k, size), jnp.int32), available, jnp.where(labelled.any(), distances, jnp.inf))
+    indices, _, _ = jax.lax.fori_loop(0, min(k, size), choose, start)
+    return _padded(indices, available, k)
+
+
+def selected(positions, k) -> Selection:
+    """The `Selection` of positions that were chosen on the host, at most `k` of them."""
+    indices = np.full(k, -1, np.int32)
+    indices[: len(positions)] = positions
+    return Selection(jnp.asarray(indices), jnp.int32(len(positions)))
+
+
+def _spread(key, first, weights, squared_distances, ids, available, k):
+    """The largest of `first[N]`, then each with probability proportional to weight times D^2."""
+    size = len(ids)
+    if k == 0 or size == 0:
+        return _padded(jnp.zeros(0, jnp.int32), available, k)
+    start = top_k(jax.random.fold_in(key, 0), first, ids, available, 1).indices[0]
 
     def choose(step, carry):
         indices, remaining, distances = carry
         chosen = indices[step - 1]
         remaining = remaining.at[chosen].set(False)
-        distances = jnp.minimum(distances, jnp.square(embeddings - embeddings[chosen][None]).sum(1))
-        farthest = jnp.max(distances, where=remaining, initial=0)
-        weights = jnp.where(farthest > 0, distances, 1)
+        distances = jnp.minimum(distances, squared_distances(chosen))
+        mass = jnp.log(weights) + jnp.log(distances)
+        mass = jnp.where((remaining & (mass > -jnp.inf)).any(), mass, 0)
         gumbel = jax.vmap(jax.random.gumbel)(_keys(jax.random.fold_in(key, step), ids))
-        draw = jnp.log(weights) + gumbel.astype(weights.dtype)  # its largest is a draw in proportion to the weights
-        best = jnp.argmax(jnp.where(remaining & (weights > 0), draw, -jnp.inf))
+        draw = mass + gumbel.astype(mass.dtype)  # its largest is a draw in proportion to exp(mass)
+        best = jnp.argmax(jnp.where(remaining & (mass > -jnp.inf), draw, -jnp.inf))
         return indices.at[step].set(best.astype(jnp.int32)), remaining, distances
 
-    start = (jnp.full(min(k, size), first, jnp.int32), available, jnp.full(size, jnp.inf, embeddings.dtype))
-    indices, _, _ = jax.lax.fori_loop(1, min(k, size), choose, start)
+    state = (jnp.full(min(k, size), start, jnp.int32), available, jnp.full(size, jnp.inf, first.dtype))
+    indices, _, _ = jax.lax.fori_loop(1, min(k, size), choose, state)
     return _padded(indices, available, k)
+
+
+def _scaled(embeddings, mask):
+    """Rows `[N, D]` with numbers up to 2, so that no square overflows; a power of two, so that nothing is rounded."""
+    size = embeddings.shape[0]
+    embeddings = _finite(embeddings.reshape(size, math.prod(embeddings.shape[1:])))
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(embeddings), where=mask[:, None], initial=0))
+    return jnp.ldexp(embeddings, -exponent)
+
+
+def _finite(values):
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return jnp.clip(jnp.nan_to_num(values), -1e30, 1e30)
 
 
 def _keys(key, ids):
