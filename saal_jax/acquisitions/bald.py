@@ -1,0 +1,20 @@
+"""BALD (Houlsby et al. 2011; Gal, Islam and Ghahramani, ICML 2017): sampled networks are sure, but of different classes.
+
+Cost: `samples` forward passes per example; of an ensemble one for each member.
+Scales: time N log N, memory N.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from saal_jax import uncertainty
+from saal_jax.acquisitions._scored import sampled
+
+
+def bald(sample_logits, *, samples: Annotated[int, Ge(2)] = 20):
+    """The images whose label has the most mutual information with the weights.
+
+    Where the recipe samples by dropout, that is on the pooled features before the linear layer; an ensemble needs none.
+    """
+    return sampled(uncertainty.mutual_information, sample_logits, samples)

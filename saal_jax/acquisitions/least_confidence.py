@@ -1,0 +1,23 @@
+"""Least confidence (Lewis and Gale, SIGIR 1994): the largest probability is smallest.
+
+Cost: 1 forward pass per example.
+Scales: time N log N, or N k for `kmeans_plusplus`; memory N.
+"""
+
+from typing import Literal
+
+from saal_jax import selection, uncertainty
+from saal_jax.acquisitions._scored import scored
+
+
+def least_confidence(apply, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k"):
+    """The images of the smallest largest probability.
+
+    `select="kmeans_plusplus"` spreads the choice over the range of that score, as SAAL does over its own: what is left
+    of SAAL without its sharpness.
+    """
+
+    def score_fn(weights, images):
+        return uncertainty.least_confidence(apply(weights, images))
+
+    return scored(score_fn, getattr(selection, select))

@@ -1,0 +1,39 @@
+"""ST-CoNAL (Baik, Yoon and Choi, ACCV 2022): late snapshots of the training disagree with their sharpened average.
+
+Cost: S + 1 forward passes per example, of S students and the teacher.
+Scales: time N log N, memory N.
+"""
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Gt
+
+from saal_jax.acquisitions._scored import scored
+
+_GUARD = 1e-14  # added to a student's probability, as released
+
+
+def st_conal(teacher, students, *, temperature: Annotated[float, Gt(0)] = 0.7):
+    """The images on which the students differ most from the teacher; `temperature` below 1 sharpens the teacher."""
+
+    def score_fn(weights, images):
+        return disagreement(teacher(weights, images), students(weights, images), temperature)
+
+    return scored(score_fn)
+
+
+def disagreement(teacher_logits, student_logits, temperature):
+    """Mean over the students `[B, S, C]` of KL(q || p_s + 1e-14), with q = p^(1/T) / sum p^(1/T) of the teacher's p.
+
+    In nats `[B]`. A power of probabilities is a multiple of logits: q = softmax(logits / T).
+
+    >>> import jax.numpy as jnp
+    >>> teacher, students = jnp.log(jnp.array([[0.5, 0.5]])), jnp.log(jnp.array([[[0.5, 0.5], [0.9, 0.1]]]))
+    >>> print(disagreement(teacher, students, 0.7).round(4))  # (0 + log(0.5 / 0.3)) / 2
+    [0.2554]
+    """
+    q = jax.nn.log_softmax(teacher_logits / temperature)[:, None]
+    difference = q - jnp.log(jax.nn.softmax(student_logits) + _GUARD)
+    return jnp.where(q > -jnp.inf, jnp.exp(q) * difference, 0).sum(-1).mean(-1)

@@ -1,0 +1,20 @@
+"""Variation ratio (Freeman 1965; Gal and Ghahramani, ICML 2016): sampled networks vote for different classes.
+
+Cost: `samples` forward passes per example; of an ensemble one for each member.
+Scales: time N log N, memory N.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from saal_jax import uncertainty
+from saal_jax.acquisitions._scored import sampled
+
+
+def variation_ratio(sample_logits, *, samples: Annotated[int, Ge(2)] = 20):
+    """The images of which the most predictions differ from the most frequent one.
+
+    The score takes one of few values; among equals the choice is random.
+    """
+    return sampled(uncertainty.variation_ratio, sample_logits, samples)
