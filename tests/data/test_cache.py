@@ -99,6 +99,15 @@ def test_slices_of_one_file_are_kept_apart(source, tmp_path):
         assert np.array_equal(part.train.images, whole.train.images[start : start + 2])
 
 
+def test_sizes_are_kept_apart(source, decodings, tmp_path):
+    _, read = source
+    sizes = (None, 3, 4, 9, 3, None)
+    assert [read(tmp_path / "cache", image_size=size).train.images.shape[1] for size in sizes] == [4, 3, 4, 9, 3, 4]
+    decodings.clear()
+    read(tmp_path / "cache", image_size=9)
+    assert not decodings
+
+
 def flip(data):
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
