@@ -101,11 +101,10 @@ def test_slices_of_one_file_are_kept_apart(source, tmp_path):
 
 def test_sizes_are_kept_apart(source, decodings, tmp_path):
     _, read = source
-    sizes = (None, 3, 4, 9, 3, None)
-    assert [read(tmp_path / "cache", image_size=size).train.images.shape[1] for size in sizes] == [4, 3, 4, 9, 3, 4]
-    decodings.clear()
-    read(tmp_path / "cache", image_size=9)
-    assert not decodings
+    for size, height, new in ((None, 4, True), (3, 3, True), (9, 9, True), (3, 3, False), (None, 4, False)):
+        decodings.clear()
+        assert read(tmp_path / "cache", image_size=size).train.images.shape[1] == height
+        assert bool(decodings) == new
 
 
 def flip(data):
