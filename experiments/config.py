@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
@@ -28,7 +29,13 @@ from saal_jax.pool import FIRST_LABELS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
 
-SECTIONS = {"model": MODELS, "optimizer": OPTIMIZERS, "recipe": RECIPES, "acquisition": ACQUISITIONS}
+SECTIONS = {
+    "imbalance": IMBALANCES,
+    "model": MODELS,
+    "optimizer": OPTIMIZERS,
+    "recipe": RECIPES,
+    "acquisition": ACQUISITIONS,
+}
 
 
 class Section(pydantic.BaseModel):
@@ -69,6 +76,14 @@ class Config(Section):
         min_length=1, description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )
     split: str = Field("train", description="the split, or slice of one, that is the pool")
+    test_split: str = Field("test", description="the split, or slice of one, to test on")
+    image_size: PositiveInt | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    imbalance: _choice(IMBALANCES) = Field(
+        {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
+    )
+    embeddings: str | None = Field(
+        None, description=".npy file [N, D], a row per image of the split, for methods that choose by features"
+    )
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
         BeforeValidator(_several),

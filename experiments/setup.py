@@ -5,9 +5,14 @@ import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from saal_jax import data
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.cycle import Pool, Protocol, first_labels, make_pool, seed_key
+from saal_jax.data.embeddings import digest as embeddings_digest
+from saal_jax.data.embeddings import load_embeddings
+from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.devices import all_devices
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
@@ -31,8 +36,15 @@ class Setup(NamedTuple):
 
 def build(config, data_dir) -> Setup:
     """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
-    loaded = data.load(config.dataset, split=config.split, data_dir=data_dir)
-    images = loaded.train.images
+    loaded = data.load(
+        config.dataset,
+        split=config.split,
+        test_split=config.test_split,
+        data_dir=data_dir,
+        image_size=config.image_size,
+    )
+    train, embeddings, digest = _pool_of(config, loaded)
+    images = train.images
     channels = images.shape[-1]
     mean = config.mean or [float(images[..., channel].mean() / 255) for channel in range(channels)]
     std = config.std or [max(float(images[..., channel].std() / 255), 1e-3) for channel in range(channels)]
@@ -53,7 +65,7 @@ def build(config, data_dir) -> Setup:
     )
     recipe = call(RECIPES, config.recipe.model_dump(), ingredients)
     acquire = fitted(config, recipe)
-    protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(loaded.train)
+    protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(train, embeddings)
     first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun
     return Setup(
         protocol,
@@ -68,11 +80,21 @@ def build(config, data_dir) -> Setup:
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
             "std": list(std),
-            "data": loaded.digest,
+            "data": digest,
             "pool_size": len(images),
             "class_names": list(loaded.class_names),
         },
     )
+
+
+def _pool_of(config, loaded):
+    """The images of the pool, the user's embeddings of them if any, and a fingerprint of all that was read."""
+    train = call(IMBALANCES, config.imbalance.model_dump())(loaded.train, len(loaded.class_names))
+    if config.embeddings is None:
+        return train, None, loaded.digest
+    embeddings = load_embeddings(config.embeddings, len(loaded.train.ids))
+    digest = f"{loaded.digest} {embeddings_digest(embeddings)}"
+    return train, embeddings[np.isin(loaded.train.ids, train.ids)], digest
 
 
 def call(registry, options, *args):
