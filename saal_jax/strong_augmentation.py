@@ -38,10 +38,10 @@ def strong(key, images):
         raise InputError(f"images are {images.dtype} {images.shape}: pass uint8 [B, H, W, C] with 1 or 3 channels")
 
     def augment(key, image):
-        draws = draw(key)
-        for round_ in range(2):
-            image = change(image, draws.operation[round_], draws.magnitude[round_], draws.negative[round_])
-        return cut_out(image, draws.centre)
+        *changes, centre = draw(key)
+        # A scan, as unrolled the compiler fuses the first operation into the neighbourhoods that the second one reads.
+        image, _ = jax.lax.scan(lambda image, drawn: (change(image, *drawn), None), image, changes)
+        return cut_out(image, centre)
 
     return jax.vmap(augment)(jax.random.split(key, len(images)), images)
 
