@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saal_jax import InputError
 from saal_jax.models import resnet18, small_cnn
 from saal_jax.optimizers import SCHEDULES, adam, sgd
 from saal_jax.preprocessing import normalize, unchanged
@@ -159,3 +160,61 @@ def test_schedules():
     halted = make("supervised", optimizer=sgd(learning_rate=0.05)._replace(schedule=lambda done: float(done < 0.5)))
     half = trained(make("supervised"), epochs=2)[0].weights
     chex.assert_trees_all_equal(trained(halted, epochs=4)[0].weights.params, half.params)
+
+
+def sslpm(**options):
+    return make("semi_supervised_loss_prediction", **options)
+
+
+def test_the_second_stage_moves_the_module_alone_and_is_left_out_in_the_last_cycle():
+    both, _ = trained(sslpm())
+    first, _ = trained(sslpm(module_epochs=0))
+    chex.assert_trees_all_equal(both.weights.params["network"], first.weights.params["network"])
+    moved = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).max(), both.weights.params["module"], first.weights.params["module"]
+    )
+    assert max(jax.tree.leaves(moved)) > 1e-5
+    last = [trained(sslpm(module_epochs=epochs), cycle=2)[0] for epochs in (0, 2)]
+    chex.assert_trees_all_equal(*last)
+
+
+def test_unlabelled_images_teach_where_the_network_is_sure():
+    images = IMAGES.at[14:].set(0)
+    other = POOL._replace(images=images)
+
+    def module_after(confidence, pool):
+        recipe = sslpm(confidence=confidence, left_out=0)
+        state = recipe.init(jax.random.key(1))
+        return recipe.train(jax.random.key(2), state, task()._replace(pool=pool))[0].weights.params["module"]
+
+    chex.assert_trees_all_equal(module_after(1.0, POOL), module_after(1.0, other))  # never quite sure
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), module_after(0.0, POOL), module_after(0.0, other))
+    assert max(jax.tree.leaves(moved)) > 1e-6
+
+
+def test_the_easiest_old_and_new_images_sit_out():
+    """What the first stage sees cannot depend on the content of those that sit out, except through their loss."""
+    recipe = sslpm(left_out=2, module_epochs=0)
+    labelled, new = IDS < 12, (IDS >= 6) & (IDS < 12)
+    weights = recipe.init(jax.random.key(1)).weights
+    losses = -jax.nn.log_softmax(recipe.apply(weights, IMAGES[:12]))[np.arange(12), LABELS[:12]]
+    easiest = [int(losses[:6].argmin()), 6 + int(losses[6:].argmin())]
+    mask = labelled & ~np.isin(IDS, easiest)
+    found = trained(recipe, labelled=labelled, new=new, cycle=1)[0]
+    expected = trained(sslpm(left_out=0, module_epochs=0), labelled=mask, new=new, cycle=1)[0]
+    chex.assert_trees_all_equal(found.weights, expected.weights)
+    with pytest.raises(InputError, match="recipe.left_out is 30 of 12 labelled images: lower it"):
+        trained(sslpm(left_out=30), labelled=labelled)
+
+
+def test_the_module_learns_at_its_own_rate():
+    states = [
+        trained(sslpm(module_rate=rate, module_epochs=0, left_out=0), epochs=1, labelled=IDS < 4)[0]
+        for rate in (0.5, 1.0)
+    ]
+    start = sslpm().init(jax.random.key(1)).weights.params
+    half, whole = (jax.tree.map(jnp.subtract, state.weights.params, start) for state in states)
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: 2 * leaf, half["module"]), whole["module"], rtol=1e-3, atol=1e-6
+    )
+    chex.assert_trees_all_equal(half["network"], whole["network"])
