@@ -48,19 +48,19 @@ def _choice(registry):
     """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
     sections = []
     for name, function in registry.items():
-        options = {option.name: (option.annotation, option.default) for option in _options(function)}
+        options = {option.name: (option.annotation, option.default) for option in options_of(function)}
         sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))
     return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
 
 
-def _options(function):
+def options_of(function):
     """The keyword-only parameters of a function."""
     return [option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY]
 
 
 def _described(registry):
     """The names of a section and the keys of each, in a line."""
-    keys = {name: [option.name for option in _options(function)] for name, function in registry.items()}
+    keys = {name: [option.name for option in options_of(function)] for name, function in registry.items()}
     return "; ".join(f"name={name}" + (f" ({', '.join(of)})" if of else "") for name, of in keys.items())
 
 
@@ -223,7 +223,7 @@ def _explain(error, values):
 def _keys(path, section):
     if len(path) == 1:
         return list(Config.model_fields)
-    return ["name", *(option.name for option in _options(SECTIONS[path[0]][section["name"]]))]
+    return ["name", *(option.name for option in options_of(SECTIONS[path[0]][section["name"]]))]
 
 
 def _nearest(word, valid):

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import config as configs
-from experiments import report, workdir
+from experiments import methods, report, workdir
 from experiments.estimate import estimate, free_disk
 from experiments.processes import agree, end, join, on_first
 from experiments.setup import build
@@ -30,6 +30,9 @@ def main(argv=None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     arguments, assignments = _parse(argv)
     try:
+        if arguments.list:
+            print(methods.listing())
+            return 0
         config = configs.override(configs.load(arguments.config), assignments)
         if arguments.distributed:
             join()
@@ -87,7 +90,9 @@ def _parse(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="a name from the list below, or the path of a config file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="print the acquisition methods and what they cost, and stop")
+    what.add_argument("--config", help="a name from the list below, or the path of a config file")
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
     parser.add_argument("--workdir", type=Path, help="where results go (default: results/NAME)")
     parser.add_argument(

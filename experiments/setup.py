@@ -1,12 +1,12 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from experiments.methods import needs
 from saal_jax import data
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.cycle import Pool, Protocol, first_labels, make_pool, seed_key
@@ -113,9 +113,3 @@ def fitted(config, recipe):
             f"offer here; {missing[0]} is {OFFERS[missing[0]]}"
         )
     return call(ACQUISITIONS, config.acquisition.model_dump(), *(recipe.offers[name] for name in needed))
-
-
-def needs(acquisition: str) -> list[str]:
-    """What an acquisition needs of a recipe, by name."""
-    parameters = inspect.signature(ACQUISITIONS[acquisition]).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
