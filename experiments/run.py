@@ -128,7 +128,7 @@ def run(config, directory, data_dir=None, dry_run=False):
         for seed, (_, _, record) in found.items():
             if record["data"] != setup.record["data"]:
                 raise InputError(
-                    f"{directory} was begun on other images than {config.dataset} holds now (seed {seed}): "
+                    f"{directory} was begun on other images than {config.dataset} (or its embeddings) holds now (seed {seed}): "
                     "restore them, or name another --workdir"
                 )
         cost = estimate(setup, starts)
