@@ -26,7 +26,7 @@ from saal_jax.errors import InputError
 
 def main(argv=None) -> int:
     """Reads the command line and runs; returns the exit status."""
-    warnings.showwarning = lambda message, *_, **__: _warn(message)
+    warnings.showwarning = lambda message, *_, **__: warn(message)
     signal.signal(signal.SIGTERM, _terminate)
     arguments, assignments = _parse(argv)
     try:
@@ -67,7 +67,8 @@ def main(argv=None) -> int:
         return 1
 
 
-def _warn(message):
+def warn(message):
+    """One line to standard error."""
     print(f"warning: {message}", file=sys.stderr)
 
 
@@ -128,8 +129,8 @@ def run(config, directory, data_dir=None, dry_run=False):
         for seed, (_, _, record) in found.items():
             if record["data"] != setup.record["data"]:
                 raise InputError(
-                    f"{directory} was begun on other images than {config.dataset} (or its embeddings) holds now (seed {seed}): "
-                    "restore them, or name another --workdir"
+                    f"{directory} was begun on other images or embeddings than there are now (seed {seed}): restore "
+                    "them, or name another --workdir"
                 )
         cost = estimate(setup, starts)
         print(cost)
@@ -192,7 +193,7 @@ def run_seed(seed, config, setup, directory, records, found):
 
 def _write_environment(directory):
     for change in workdir.write_environment(directory):
-        _warn(f"{change} since the last cycle: the same bytes are not promised")
+        warn(f"{change} since the last cycle: the same bytes are not promised")
 
 
 def _record(seed, config, directory, records, arrays, cycle, result):
@@ -212,7 +213,7 @@ def _tell(seed, config, cycle, result):
         flush=True,
     )
     if not np.isfinite([metrics["train_loss"], metrics["test_loss"]]).all():
-        _warn("the loss is not finite: the weights have diverged, lower optimizer.learning_rate")
+        warn("the loss is not finite: the weights have diverged, lower optimizer.learning_rate")
 
 
 class _Bars:

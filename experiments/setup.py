@@ -54,16 +54,7 @@ def build(config, data_dir) -> Setup:
                 f"config.{key} has {len(values)} values, but the images of {config.dataset} have {channels} channels"
             )
     classes = len(loaded.class_names)
-    model = {**config.model.model_dump(), "num_classes": classes}
-    ingredients = Ingredients(
-        call(MODELS, model),
-        call(OPTIMIZERS, config.optimizer.model_dump()),
-        AUGMENTATIONS[config.augmentation],
-        functools.partial(normalize, mean=mean, std=std),
-        images.shape[1:],
-        mesh=all_devices(),
-    )
-    recipe = call(RECIPES, config.recipe.model_dump(), ingredients)
+    recipe = make_recipe(config, classes, images.shape[1:], mean, std)
     acquire = fitted(config, recipe)
     protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(train, embeddings)
     first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun
@@ -75,7 +66,7 @@ def build(config, data_dir) -> Setup:
         make_pool(loaded.test),
         loaded.class_names,
         {
-            "model": model,
+            "model": {**config.model.model_dump(), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
@@ -85,6 +76,19 @@ def build(config, data_dir) -> Setup:
             "class_names": list(loaded.class_names),
         },
     )
+
+
+def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
+    """The recipe with model and optimizer, for all devices there are. Nothing is computed yet."""
+    ingredients = Ingredients(
+        call(MODELS, {**config.model.model_dump(), "num_classes": num_classes}),
+        call(OPTIMIZERS, config.optimizer.model_dump()),
+        AUGMENTATIONS[config.augmentation],
+        functools.partial(normalize, mean=mean, std=std),
+        image_shape,
+        mesh=all_devices(),
+    )
+    return call(RECIPES, config.recipe.model_dump(), ingredients)
 
 
 def _pool_of(config, loaded):

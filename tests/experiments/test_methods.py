@@ -94,7 +94,7 @@ def test_embeddings_and_an_imbalanced_pool(tmp_path, capsys):
     np.save(tmp_path / "mine.npy", np.ones((len(train.ids), 2)))
     capsys.readouterr()
     assert run(tmp_path / "run", "supervised", *more, "--config.cycles=2") == 2
-    assert "was begun on other images" in capsys.readouterr().err
+    assert "was begun on other images or embeddings" in capsys.readouterr().err
     np.save(tmp_path / "mine.npy", np.ones((3, 2)))
     assert run(tmp_path / "other", "supervised", *more) == 2
     assert "3 rows, but the pool has" in capsys.readouterr().err
