@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
@@ -28,7 +29,13 @@ from saal_jax.pool import FIRST_LABELS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
 
-SECTIONS = {"model": MODELS, "optimizer": OPTIMIZERS, "recipe": RECIPES, "acquisition": ACQUISITIONS}
+SECTIONS = {
+    "imbalance": IMBALANCES,
+    "model": MODELS,
+    "optimizer": OPTIMIZERS,
+    "recipe": RECIPES,
+    "acquisition": ACQUISITIONS,
+}
 
 
 class Section(pydantic.BaseModel):
@@ -41,19 +48,19 @@ def _choice(registry):
     """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
     sections = []
     for name, function in registry.items():
-        options = {option.name: (option.annotation, option.default) for option in _options(function)}
+        options = {option.name: (option.annotation, option.default) for option in options_of(function)}
         sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))
     return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
 
 
-def _options(function):
+def options_of(function):
     """The keyword-only parameters of a function."""
     return [option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY]
 
 
 def _described(registry):
     """The names of a section and the keys of each, in a line."""
-    keys = {name: [option.name for option in _options(function)] for name, function in registry.items()}
+    keys = {name: [option.name for option in options_of(function)] for name, function in registry.items()}
     return "; ".join(f"name={name}" + (f" ({', '.join(of)})" if of else "") for name, of in keys.items())
 
 
@@ -69,6 +76,14 @@ class Config(Section):
         min_length=1, description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )
     split: str = Field("train", description="the split, or slice of one, that is the pool")
+    test_split: str = Field("test", description="the split, or slice of one, to test on")
+    image_size: PositiveInt | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    imbalance: _choice(IMBALANCES) = Field(
+        {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
+    )
+    embeddings: str | None = Field(
+        None, description=".npy file [N, D], a row per image of the split, for methods that choose by features"
+    )
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
         BeforeValidator(_several),
@@ -208,7 +223,7 @@ def _explain(error, values):
 def _keys(path, section):
     if len(path) == 1:
         return list(Config.model_fields)
-    return ["name", *(option.name for option in _options(SECTIONS[path[0]][section["name"]]))]
+    return ["name", *(option.name for option in options_of(SECTIONS[path[0]][section["name"]]))]
 
 
 def _nearest(word, valid):

@@ -80,13 +80,13 @@ def table(runs: dict) -> str:
     lines = [f"{'':24}{'labels':>8}{'seeds':>7}{'final accuracy':>20}{'area under curve':>20}"]
     for name, values in measured.items():
         final, areas = np.array(list(values.values())).T
-        lines.append(f"{name:24}{min(reached):>8}{len(values):>7}{_mean_sd(final):>20}{_mean_sd(areas):>20}")
+        lines.append(f"{name:24}{min(reached):>8}{len(values):>7}{mean_sd(final):>20}{mean_sd(areas):>20}")
     *others, base = measured
     for name in others:
         seeds = sorted(measured[name].keys() & measured[base].keys())
         if len(seeds) >= 2:
             differences = np.array([measured[name][seed] for seed in seeds]) - [measured[base][seed] for seed in seeds]
-            intervals = [_interval(column) for column in differences.T]
+            intervals = [interval(column) for column in differences.T]
             lines.append(f"{name + ' - ' + base:39}{intervals[0]:>20}{intervals[1]:>20}")
     lines.append("Percent; mean +- sd over seeds.")
     if others:
@@ -98,11 +98,13 @@ def table(runs: dict) -> str:
     return "\n".join(lines)
 
 
-def _mean_sd(values):
+def mean_sd(values) -> str:
+    """Mean and standard deviation."""
     return f"{values.mean():.2f} +- {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
-def _interval(differences):
+def interval(differences) -> str:
+    """Mean and half the width of its 95 % confidence interval (t)."""
     half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
     return f"{differences.mean():+.2f} +- {half:.2f}"
 

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import config as configs
-from experiments import report, workdir
+from experiments import methods, report, workdir
 from experiments.estimate import estimate, free_disk
 from experiments.processes import agree, end, join, on_first
 from experiments.setup import build
@@ -26,10 +26,13 @@ from saal_jax.errors import InputError
 
 def main(argv=None) -> int:
     """Reads the command line and runs; returns the exit status."""
-    warnings.showwarning = lambda message, *_, **__: _warn(message)
+    warnings.showwarning = lambda message, *_, **__: warn(message)
     signal.signal(signal.SIGTERM, _terminate)
     arguments, assignments = _parse(argv)
     try:
+        if arguments.list:
+            print(methods.listing())
+            return 0
         config = configs.override(configs.load(arguments.config), assignments)
         if arguments.distributed:
             join()
@@ -64,7 +67,8 @@ def main(argv=None) -> int:
         return 1
 
 
-def _warn(message):
+def warn(message):
+    """One line to standard error."""
     print(f"warning: {message}", file=sys.stderr)
 
 
@@ -87,7 +91,9 @@ def _parse(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="a name from the list below, or the path of a config file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="print the acquisition methods and what they cost, and stop")
+    what.add_argument("--config", help="a name from the list below, or the path of a config file")
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
     parser.add_argument("--workdir", type=Path, help="where results go (default: results/NAME)")
     parser.add_argument(
@@ -123,8 +129,8 @@ def run(config, directory, data_dir=None, dry_run=False):
         for seed, (_, _, record) in found.items():
             if record["data"] != setup.record["data"]:
                 raise InputError(
-                    f"{directory} was begun on other images than {config.dataset} holds now (seed {seed}): "
-                    "restore them, or name another --workdir"
+                    f"{directory} was begun on other images or embeddings than there are now (seed {seed}): restore "
+                    "them, or name another --workdir"
                 )
         cost = estimate(setup, starts)
         print(cost)
@@ -187,7 +193,7 @@ def run_seed(seed, config, setup, directory, records, found):
 
 def _write_environment(directory):
     for change in workdir.write_environment(directory):
-        _warn(f"{change} since the last cycle: the same bytes are not promised")
+        warn(f"{change} since the last cycle: the same bytes are not promised")
 
 
 def _record(seed, config, directory, records, arrays, cycle, result):
@@ -207,7 +213,7 @@ def _tell(seed, config, cycle, result):
         flush=True,
     )
     if not np.isfinite([metrics["train_loss"], metrics["test_loss"]]).all():
-        _warn("the loss is not finite: the weights have diverged, lower optimizer.learning_rate")
+        warn("the loss is not finite: the weights have diverged, lower optimizer.learning_rate")
 
 
 class _Bars:

@@ -1,13 +1,18 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
+from experiments.methods import needs
 from saal_jax import data
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.cycle import Pool, Protocol, first_labels, make_pool, seed_key
+from saal_jax.data.embeddings import digest as embeddings_digest
+from saal_jax.data.embeddings import load_embeddings
+from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.devices import all_devices
 from saal_jax.errors import InputError
 from saal_jax.models import MODELS
@@ -31,8 +36,15 @@ class Setup(NamedTuple):
 
 def build(config, data_dir) -> Setup:
     """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
-    loaded = data.load(config.dataset, split=config.split, data_dir=data_dir)
-    images = loaded.train.images
+    loaded = data.load(
+        config.dataset,
+        split=config.split,
+        test_split=config.test_split,
+        data_dir=data_dir,
+        image_size=config.image_size,
+    )
+    train, embeddings, digest = _pool_of(config, loaded)
+    images = train.images
     channels = images.shape[-1]
     mean = config.mean or [float(images[..., channel].mean() / 255) for channel in range(channels)]
     std = config.std or [max(float(images[..., channel].std() / 255), 1e-3) for channel in range(channels)]
@@ -42,18 +54,9 @@ def build(config, data_dir) -> Setup:
                 f"config.{key} has {len(values)} values, but the images of {config.dataset} have {channels} channels"
             )
     classes = len(loaded.class_names)
-    model = {**config.model.model_dump(), "num_classes": classes}
-    ingredients = Ingredients(
-        call(MODELS, model),
-        call(OPTIMIZERS, config.optimizer.model_dump()),
-        AUGMENTATIONS[config.augmentation],
-        functools.partial(normalize, mean=mean, std=std),
-        images.shape[1:],
-        mesh=all_devices(),
-    )
-    recipe = call(RECIPES, config.recipe.model_dump(), ingredients)
+    recipe = make_recipe(config, classes, images.shape[1:], mean, std)
     acquire = fitted(config, recipe)
-    protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(loaded.train)
+    protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(train, embeddings)
     first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun
     return Setup(
         protocol,
@@ -63,16 +66,39 @@ def build(config, data_dir) -> Setup:
         make_pool(loaded.test),
         loaded.class_names,
         {
-            "model": model,
+            "model": {**config.model.model_dump(), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
             "std": list(std),
-            "data": loaded.digest,
+            "data": digest,
             "pool_size": len(images),
             "class_names": list(loaded.class_names),
         },
     )
+
+
+def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
+    """The recipe with model and optimizer, for all devices there are. Nothing is computed yet."""
+    ingredients = Ingredients(
+        call(MODELS, {**config.model.model_dump(), "num_classes": num_classes}),
+        call(OPTIMIZERS, config.optimizer.model_dump()),
+        AUGMENTATIONS[config.augmentation],
+        functools.partial(normalize, mean=mean, std=std),
+        image_shape,
+        mesh=all_devices(),
+    )
+    return call(RECIPES, config.recipe.model_dump(), ingredients)
+
+
+def _pool_of(config, loaded):
+    """The images of the pool, the user's embeddings of them if any, and a fingerprint of all that was read."""
+    train = call(IMBALANCES, config.imbalance.model_dump())(loaded.train, len(loaded.class_names))
+    if config.embeddings is None:
+        return train, None, loaded.digest
+    embeddings = load_embeddings(config.embeddings, len(loaded.train.ids))
+    digest = f"{loaded.digest} {embeddings_digest(embeddings)}"
+    return train, embeddings[np.isin(loaded.train.ids, train.ids)], digest
 
 
 def call(registry, options, *args):
@@ -91,9 +117,3 @@ def fitted(config, recipe):
             f"offer here; {missing[0]} is {OFFERS[missing[0]]}"
         )
     return call(ACQUISITIONS, config.acquisition.model_dump(), *(recipe.offers[name] for name in needed))
-
-
-def needs(acquisition: str) -> list[str]:
-    """What an acquisition needs of a recipe, by name."""
-    parameters = inspect.signature(ACQUISITIONS[acquisition]).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]

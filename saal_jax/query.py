@@ -24,9 +24,9 @@ class Pool(NamedTuple):
 class Query(NamedTuple):
     """Which `k` of the examples in the mask `available[N]` should be labelled next?
 
-    `labelled[N]` are known already, `weights` are the recipe's, trained on them. `sweep(score_fn, weights, arrays, mask)`
+    `labelled[N]` are known already, `weights` were trained on them. `sweep(score_fn, weights, arrays, mask)`
     gives `score_fn(weights, chunk) -> [B, ...]` of all examples in a mask, as `[N, ...]` with NaN elsewhere; it knows
-    chunks, devices and progress, and refuses what is not finite. `arrays` is any pytree of arrays with leading axis N.
+    chunks, devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N.
     """
 
     key: jax.Array

@@ -34,20 +34,28 @@ def load(
     test_split: str = "test",
     data_dir: str | None = None,
     cache_dir: str | None = None,
+    image_size: int | None = None,
 ) -> Data:
     """Loads a data set into memory.
 
     Args:
       name: `digits`, a path to an `.npz` file (`train_images`, `train_labels`, `test_images`, `test_labels` and
-        optionally `train_ids`, `test_ids`, `class_names`), a path to a folder of images
-        (`train/<class>/*.png`, `test/<class>/*.png`; jpg too), or a TFDS name such as `cifar10`, `emnist/balanced` or
-        `mnist:3.0.1`. A slice may follow: `cifar10[:40%]` or `cifar10:train[:40%]`. A registered TFDS name wins over
-        a folder of the same name in the working directory: write `./name` for the folder.
+        optionally `train_ids`, `test_ids`, `class_names`), a path to a folder of images (see below), or a TFDS name
+        such as `cifar10`, `emnist/balanced` or `mnist:3.0.1`. A slice may follow: `cifar10[:40%]` or
+        `cifar10:train[:40%]`. A registered TFDS name wins over a folder of the same name in the working directory:
+        write `./name` for the folder.
       split: which examples to train on, in TFDS's slicing language (`train[:40%]`, `train+validation`).
       test_split: which examples to test on; may not share an example with `split`.
       data_dir: where prepared TFDS data sets lie; `None` is TFDS's default. `cifar10`, `cifar100`, `svhn_cropped` and
         `fashion_mnist` are downloaded and prepared here on first use.
       cache_dir: where decoded images are kept; `None` is `~/.cache/saal_jax`.
+      image_size: resizes every image to `image_size` x `image_size` pixels, each axis by its own factor (bilinear with
+        antialiasing, no crop); `None` leaves them as they are, and then they must be of one shape.
+
+    A folder holds png or jpg files as `train/<class>/*` and `test/<class>/*`. Without splits, as `<class>/*`, it is
+    one split in mixed order: `split="all[:80%]", test_split="all[80%:]"`. So come Caltech-101 and Caltech-256; each of
+    their folders is a class, `257.clutter` too: remove the folder, and the class is gone. Or it is Tiny ImageNet as
+    published, with the splits `train` and `val`; its `test` has no labels.
 
     Returns:
       `Data`. The same images, labels and ids give the same digest, whatever they were read from.
@@ -55,7 +63,7 @@ def load(
     Raises:
       InputError: the data set, split or content cannot be used; the message says what, where and how to mend it.
     """
-    from saal_jax.data import local  # each source's own imports are paid for by those who use it
+    from saal_jax.data import folder, images, local  # each source's own imports are paid for by those who use it
 
     source, split = _parse(name, split)
     if source == "digits":
@@ -63,17 +71,20 @@ def load(
     elif source.endswith(".npz"):
         data = local.read_npz(source, split, test_split)
     elif _is_folder(source):
-        data = local.read_folder(source, split, test_split, cache_dir)
+        data = folder.read(source, split, test_split, cache_dir, image_size)
     else:
         from saal_jax.data import prepared
 
-        data = prepared.read(source, split, test_split, data_dir, cache_dir)
+        data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size)
     class_names = tuple(data[2])
     train = _checked(Split(*data[0]), f"{source}, {split}", len(class_names))
     test = _checked(Split(*data[1]), f"{source}, {test_split}", len(class_names))
+    train, test = (part._replace(images=images.resize(part.images, image_size)) for part in (train, test))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{_shape(train)} in {split} but {_shape(test)} in {test_split}"
-        raise InputError(f"{source}: images are {shapes}; resize them to one shape")
+        alike = train.images.shape[3] == test.images.shape[3]
+        mend = "give an image_size, to resize all to one shape" if alike else "store them with one number of channels"
+        raise InputError(f"{source}: images are {shapes}; {mend}")
     return Data(train, test, class_names, _digest(train, test))
 
 

@@ -1,17 +1,12 @@
-"""Images that lie in one place: scikit-learn's embedded digits, an `.npz` file, a folder of image files."""
+"""Images that lie in one place: scikit-learn's embedded digits, an `.npz` file."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from saal_jax.data import images
-from saal_jax.data.cache import cached, content_key
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read_digits(split: str, test_split: str):
@@ -69,50 +64,6 @@ def _npz_part(path, name, arrays):
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{path}: {name}_labels is {labels.dtype}; store integers from 0")
     return pixels[..., None] if pixels.ndim == 3 else pixels, labels, ids
-
-
-def read_folder(path: str, split: str, test_split: str, cache_dir: str | None):
-    """A folder `split/class/image.png`, in the order of a hash of the relative names: any slice mixes the classes."""
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise InputError(f"{path}: no such folder; check the path")
-    found = [p.relative_to(root) for p in root.glob("*/*/*") if p.suffix.lower() in SUFFIXES]
-    for name in map(str, found):
-        if "\\udc" in ascii(name):  # bytes that are no text
-            raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
-    names = [p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts)]
-    if not names:
-        raise InputError(f"{path}: no images; lay them out as train/<class>/*.png (or jpg) and test/<class>/*.png")
-    parts = {}
-    for name in sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest()):
-        parts.setdefault(name.split("/")[0], []).append(name)
-    pair = resolve(split, test_split, {part: [len(names)] for part, names in sorted(parts.items())}, path)
-    classes = sorted({name.split("/")[1] for part, _, _ in pair[0] for name in parts[part]})
-    chosen = [[name for part, start, stop in ranges for name in parts[part][start:stop]] for ranges in pair]
-    unknown = [name for name in chosen[1] if name.split("/")[1] not in classes]
-    if unknown:
-        known = ", ".join(classes)
-        raise InputError(f"{path}: {unknown[0]} is of a class that {split} lacks ({known}); rename or add the class")
-    every = chosen[0] + chosen[1]
-    key = content_key(["folder", *every], [root / name for name in every])
-    (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode_folder(root, every)])
-    labels = np.array([classes.index(name.split("/")[1]) for name in every], np.int32)
-    cut = len(chosen[0])
-    both = [(stacked[rows], labels[rows], np.array(every[rows])) for rows in (slice(cut), slice(cut, None))]
-    return *both, classes
-
-
-def _decode_folder(root, names):
-    channels = 1 if all(_is_grey(root / name) for name in names) else 3
-    return images.stack((images.decode(root / name, channels, str(root / name)) for name in names), names, str(root))
-
-
-def _is_grey(path):
-    try:
-        with Image.open(path) as image:  # reads the header only
-            return image.mode in ("1", "L", "LA")
-    except OSError:
-        return True  # the decoder will say what is wrong with it
 
 
 def _take_both(parts, split, test_split, where):

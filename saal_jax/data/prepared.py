@@ -15,13 +15,13 @@ from saal_jax.data.slices import ranges, resolve
 from saal_jax.errors import InputError
 
 
-def read(name: str, split: str, test_split: str, data_dir: str | None, cache_dir: str | None):
+def read(name: str, split: str, test_split: str, data_dir: str | None, cache_dir: str | None, image_size: int | None):
     """Reads `name` from `data_dir`: two `(images, labels, ids)` and the class names. Raises `InputError`."""
     builder = open_builder(name, data_dir)
     keys = _supervised_keys(builder)
     lengths = {part: info.shard_lengths for part, info in builder.info.splits.items()}
     pair = resolve(split, test_split, lengths, name)
-    train, test = (_read_ranges(builder, keys, wanted, cache_dir) for wanted in pair)
+    train, test = (_read_ranges(builder, keys, wanted, cache_dir, image_size) for wanted in pair)
     return train, test, builder.info.features[keys[1]].names
 
 
@@ -99,15 +99,15 @@ def _supervised_keys(builder):
     return keys
 
 
-def _read_ranges(builder, keys, wanted, cache_dir):
+def _read_ranges(builder, keys, wanted, cache_dir, image_size):
     """The arrays of `ranges`, from the cache if these very bytes have been decoded before."""
     spec = _spec(wanted)
     where = f"{builder.info.full_name} in {builder.data_path}"
     files = _files(builder, spec)
     features = json.dumps(builder.info.features.to_json(), sort_keys=True)
-    key = content_key((spec, *keys, features), files)
+    key = content_key((spec, *keys, features, str(image_size)), files)
     fields = ("images", "labels", "ids")
-    return cached(key, cache_dir, fields, lambda: _decode(builder, keys, spec, wanted, where))
+    return cached(key, cache_dir, fields, lambda: _decode(builder, keys, spec, wanted, image_size, where))
 
 
 def _spec(wanted):
@@ -126,7 +126,7 @@ def _files(builder, spec):
     return files
 
 
-def _decode(builder, keys, spec, wanted, where):
+def _decode(builder, keys, spec, wanted, image_size, where):
     image_key, label_key = keys
     source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
     try:
@@ -140,7 +140,7 @@ def _decode(builder, keys, spec, wanted, where):
         ids = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
     channels = builder.info.features[image_key].shape[-1]
     decoded = (
-        images.decode(io.BytesIO(record[image_key]), channels, f"{where}, example {example!r}")
+        images.decode(io.BytesIO(record[image_key]), channels, image_size, f"{where}, example {example!r}")
         for record, example in zip(records, ids, strict=True)
     )
     labels = np.array([record[label_key] for record in records], np.int32)

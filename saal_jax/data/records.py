@@ -17,15 +17,17 @@ class Records:
       name: a TFDS name, such as `cifar10`; the data set must be prepared (`saal_jax.data.load` says how).
       split: which examples, in TFDS's slicing language.
       data_dir: where prepared data sets lie; `None` is TFDS's default.
+      image_size: `None`, or the height and width that every image is resized to, as by `saal_jax.data.load`.
 
     Raises:
-      InputError: the data set cannot be read, or its images are not of one shape.
+      InputError: the data set cannot be read, or its images are not of one shape and `image_size` is `None`.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, name: str, *, split: str = "train", data_dir: str | None = None):
-        self._source, self._key, self._channels = prepared.records(name, split, data_dir)
+    def __init__(self, name: str, *, split: str = "train", data_dir: str | None = None, image_size: int | None = None):
+        self._source, self._key, channels = prepared.records(name, split, data_dir)
+        self._kind = channels, image_size
         self._where = f"{name}, {split}"
         self.shape = (len(self._source), *self[[0]].shape[1:])
 
@@ -40,7 +42,7 @@ class Records:
             reason = images.one_line(error)
             raise InputError(f"{self._where}: cannot read its records ({reason}); prepare it again") from None
         decoded = (
-            images.decode(io.BytesIO(record[self._key]), self._channels, f"{self._where}, example {name}")
+            images.decode(io.BytesIO(record[self._key]), *self._kind, f"{self._where}, example {name}")
             for record, name in zip(records, names, strict=True)
         )
         return images.stack(decoded, names, self._where)

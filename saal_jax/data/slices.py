@@ -1,5 +1,7 @@
 """TFDS's slicing language (`train[:40%]`, `train+validation`) for every source of images."""
 
+import re
+
 from saal_jax.errors import InputError
 
 Ranges = list[tuple[str, int, int]]
@@ -23,14 +25,20 @@ def ranges(spec: str, lengths: dict[str, list[int]], where: str) -> Ranges:
         return [(spec, 0, sum(lengths[spec]))]
     import tensorflow_datasets as tfds
 
-    infos = {name: tfds.core.SplitInfo(name=name, shard_lengths=n, num_bytes=0) for name, n in lengths.items()}
+    # to TFDS `all` is the sum of the splits, which it does not slice: a split of that name goes by another meanwhile
+    alias = "All" if "all" in lengths else "all"
+    names = {alias if name == "all" else name: name for name in lengths}
+    infos = {
+        key: tfds.core.SplitInfo(name=key, shard_lengths=lengths[name], num_bytes=0) for key, name in names.items()
+    }
     try:
-        parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+        parts = tfds.core.ReadInstruction.from_spec(re.sub(r"\ball\b", alias, spec)).to_absolute(infos)
     except (ValueError, AssertionError, NotImplementedError) as error:
         have = ", ".join(f"{name} ({sum(n)} examples)" for name, n in lengths.items())
-        reason = str(error).strip().splitlines()[-1].rstrip(".")
+        reason = str(error).strip().splitlines()[-1].rstrip(".").replace(f"'{alias}'", "'all'")
         raise InputError(f"{where}: cannot use split {spec!r}: {reason}; the splits that exist are {have}") from None
-    found = [(p.splitname, p.from_ or 0, sum(lengths[p.splitname]) if p.to is None else p.to) for p in parts]
+    found = [(names[p.splitname], p.from_ or 0, p.to) for p in parts]
+    found = [(name, start, sum(lengths[name]) if stop is None else stop) for name, start, stop in found]
     if any(stop <= start for _, start, stop in found):
         raise InputError(f"{where}: split {spec!r} selects no examples; training and testing need at least one each")
     return found

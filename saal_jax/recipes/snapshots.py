@@ -56,7 +56,7 @@ def snapshots(
         return TrainState(weights, state.opt_state)
 
     def train_network(key, state, task, progress=None):
-        taken = [round(task.epochs * (1 - span * index / (count - 1))) for index in reversed(range(count))]
+        taken = [max(1, round(task.epochs * (1 - span * index / (count - 1)))) for index in reversed(range(count))]
         found = {}
 
         def after_epoch(number, state):
@@ -69,7 +69,7 @@ def snapshots(
         options = {"rates_fn": rates_fn, "mesh": ingredients.mesh, "progress": progress, "after_epoch": after_epoch}
         trained, loss = train(epoch, start, task, key, **options)
         opt_state, average, _ = trained.opt_state
-        kept = [found[max(number, 1)] for number in taken]
+        kept = [found[number] for number in taken]
         if teacher == "average":
             average = jax.tree.map(lambda *leaves: sum(leaves) / count, *(weights.params for weights in kept))
         shapes = trained.weights.batch_stats

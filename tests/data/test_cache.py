@@ -99,6 +99,14 @@ def test_slices_of_one_file_are_kept_apart(source, tmp_path):
         assert np.array_equal(part.train.images, whole.train.images[start : start + 2])
 
 
+def test_sizes_are_kept_apart(source, decodings, tmp_path):
+    _, read = source
+    for size, height, new in ((None, 4, True), (3, 3, True), (9, 9, True), (3, 3, False), (None, 4, False)):
+        decodings.clear()
+        assert read(tmp_path / "cache", image_size=size).train.images.shape[1] == height
+        assert bool(decodings) == new
+
+
 def flip(data):
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]

@@ -140,7 +140,18 @@ def test_truncated_image(folder, refused, tmp_path):
 def test_images_of_different_shapes(folder, refused, read):
     path, _ = folder
     save(path / "test/dog/9.png", picture(5, 6, 3))
-    refused(path, "'test/dog/9.png'", "5x6x3", "6x5x3", name=str(path))
+    refused(path, "'test/dog/9.png'", "5x6x3", "6x5x3", "give an image_size", name=str(path))
+
+
+def test_images_of_different_shapes_resized(folder, read):
+    path, pictures = folder
+    save(path / "test/dog/9.png", np.full((50, 60, 3), 99, np.uint8))
+    data = read(path, image_size=5)
+    assert data.train.images.shape == (6, 5, 5, 3)
+    for split in data[:2]:
+        for image, name in zip(split.images, split.ids, strict=True):
+            want = pictures.get(name, np.full((5, 5, 3), 99, np.uint8))
+            assert np.array_equal(image, np.asarray(Image.fromarray(want).resize((5, 5), Image.Resampling.BILINEAR)))
 
 
 def test_more_than_8_bits(folder, refused):
@@ -172,3 +183,122 @@ def test_bad_folders(folder, tmp_path, refused):
     refused(tmp_path / "empty", "train/<class>/*.png", name=str(tmp_path / "empty"))
     refused("'valid'", "test (4 examples), train (6 examples)", name=str(path), split="valid")
     refused("share", name=str(path), test_split="train[:1]")
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """As Caltech-256 comes: 30 pictures of two classes and one of clutter, of several shapes, some grey; no splits."""
+    path, pictures = tmp_path / "256_ObjectCategories", {}
+    for i in range(31):
+        label = "257.clutter" if i == 30 else ["001.ak47", "056.dog"][i % 2]
+        pictures[f"{label}/{i:04d}.jpg"] = label
+        save(path / label / f"{i:04d}.jpg", np.full([(6, 9, 3), (7, 5), (8, 8, 3)][i % 3], 8 * i, np.uint8))
+    (path / "056.dog/greg/vision309").mkdir(parents=True)  # Caltech-256 has such
+    save(path / "056.dog/greg/lost.jpg", picture(6, 9, 3))
+    (path / "198.spider").mkdir()
+    (path / "198.spider/RENAME2").write_text("")
+    save(path / "001.ak47/.hidden.jpg", picture(6, 9, 3))
+    return path, pictures
+
+
+def test_a_folder_without_splits(objects, read):
+    path, pictures = objects
+    data = read(path, split="all[:80%]", test_split="all[80%:]", image_size=6)
+    assert data.class_names == ("001.ak47", "056.dog", "257.clutter")
+    assert (len(data.train.ids), len(data.test.ids)) == (25, 6)
+    assert {*data.train.ids, *data.test.ids} == set(pictures)
+    for image, label, name in zip(*data.train, strict=True):
+        assert data.class_names[label] == pictures[name]
+        assert image.shape == (6, 6, 3) and abs(image.astype(int) - 8 * int(name[-8:-4])).max() <= 2
+    for split in data[:2]:
+        assert {0, 1} <= set(split.labels)  # a slice mixes the classes
+    again = read(f"{path}:all[:80%]", test_split="all[80%:]", image_size=6)
+    assert again.digest == data.digest
+
+
+def test_the_order_without_splits_is_of_names(objects, read):
+    path, _ = objects
+
+    def order():
+        data = read(path, split="all[:20]", test_split="all[20:]", image_size=4)
+        return [*data.train.ids.tolist(), *data.test.ids.tolist()]
+
+    whole = order()
+    assert whole != sorted(whole)
+    (path / whole[3]).unlink()
+    assert order() == whole[:3] + whole[4:]
+
+
+def test_slices_without_splits_that_cannot_be(objects, refused):
+    path, _ = objects
+    refused("'train'", "Should be one of ['all']", "all (31 examples)", name=str(path))
+    refused("share", name=str(path), split="all[:50%]", test_split="all[49%:]")
+    refused("share", name=str(path), split="all", test_split="all[:1]")
+    refused("'all[:32]'", "31", name=str(path), split="all[:32]", test_split="all[:1]")
+    refused("6x9x3", "give an image_size", name=str(path), split="all[:20]", test_split="all[20:]")
+
+
+def test_splits_with_pictures_beside_the_classes(folder, read):
+    """Test images without labels are common: what makes a split is `train/<class>`."""
+    path, _ = folder
+    digest = read(path).digest
+    save(path / "test/1.png", picture(6, 5, 3))
+    save(path / "extra/1.png", picture(6, 5, 3))
+    assert read(path).digest == digest
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path):
+    """Three classes in the layout of the official archive; one picture in four is grey."""
+    root, labels, lines = tmp_path / "tiny-imagenet-200", {}, []
+    classes = ["n03", "n01", "n02"]
+    for i in range(12):
+        label = classes[i % 3]
+        labels[f"train/{label}/images/{label}_{i}.JPEG"] = label
+        save(
+            root / f"train/{label}/images/{label}_{i}.JPEG", np.full([(8, 8, 3), (8, 8)][i % 3 == 0], 20 * i, np.uint8)
+        )
+        (root / f"train/{label}/{label}_boxes.txt").write_text("n03_0.JPEG\t0\t10\t63\t58\n")
+    for i in range(6):
+        label = classes[i // 2]
+        labels[f"val/images/val_{i}.JPEG"] = label
+        save(root / f"val/images/val_{i}.JPEG", np.full((8, 8, 3), 20 * i, np.uint8))
+        lines.append(f"val_{i}.JPEG\t{label}\t0\t32\t44\t62\n")
+        save(root / f"test/images/test_{i}.JPEG", picture(8, 8, 3))
+    (root / "val/val_annotations.txt").write_text("".join(lines))
+    (root / "wnids.txt").write_text("n03\nn01\nn02\n")
+    save(root / "val/images/._val_0.JPEG", picture(8, 8, 3))
+    return root, labels
+
+
+def test_tiny_imagenet(tiny_imagenet, read):
+    path, labels = tiny_imagenet
+    data = read(path, test_split="val")
+    assert data.class_names == ("n01", "n02", "n03")
+    assert {*data.train.ids, *data.test.ids} == set(labels) and len(data.test.ids) == 6
+    for split in data[:2]:
+        assert split.images.shape[1:] == (8, 8, 3)
+        for image, label, name in zip(*split, strict=True):
+            assert data.class_names[label] == labels[name]
+            assert abs(image.astype(int) - 20 * int(name[:-5].split("_")[-1])).max() <= 2
+    assert data.train.ids.tolist() != sorted(data.train.ids)
+    part = read(f"{path}[:50%]", test_split="val[:2]", image_size=4)
+    assert part.train.ids.tolist() == data.train.ids[:6].tolist() and part.test.images.shape == (2, 4, 4, 3)
+
+
+def test_tiny_imagenet_that_is_not_whole(tiny_imagenet, refused):
+    path, _ = tiny_imagenet
+    annotations, first = path / "val/val_annotations.txt", path / "val/images/val_0.JPEG"
+    refused("'test'", "train (12 examples), val (6 examples)", name=str(path))
+    whole = annotations.read_text()
+    annotations.write_text(whole.replace("\tn01\t", "\tn09\t"))
+    refused("val/images/val_", "of a class that train lacks (n01, n02, n03)", name=str(path), test_split="val")
+    annotations.write_text(whole.replace("\tn01\t0\t32\t44\t62", ""))
+    refused("val/images/val_", "of a class that train lacks", name=str(path), test_split="val")
+    annotations.write_text(whole[whole.index("\n") + 1 :])
+    refused(path, "val/images/val_0.JPEG is missing in val/val_annotations.txt", name=str(path), test_split="val")
+    annotations.write_bytes(b"\xff\xfe\x00")
+    refused(path, "cannot read val/val_annotations.txt", name=str(path), test_split="val")
+    annotations.write_text(whole)
+    first.unlink()
+    refused(path, "val/images/val_0.JPEG is missing in val/images", name=str(path), test_split="val")

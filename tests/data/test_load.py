@@ -37,6 +37,15 @@ def test_digits_slice(name, spec):
     assert np.array_equal(part.test.images, whole.test.images)
 
 
+def test_digits_resized():
+    data = load("digits", image_size=16)
+    assert data.train.images.shape == (1352, 16, 16, 1) and data.test.images.shape == (445, 16, 16, 1)
+    # a digit looks like itself: its old pixels are about the means of the new ones
+    means = data.train.images.reshape(-1, 8, 2, 8, 2, 1).mean((2, 4))
+    correlation = np.corrcoef(means.ravel(), load("digits").train.images.ravel())[0, 1]
+    assert correlation > 0.95
+
+
 def test_types():
     data = load("digits")
     assert isinstance(data, Data) and isinstance(data.train, Split) and isinstance(data.test, Split)
@@ -112,6 +121,14 @@ def test_npz_without_names_or_channels(tmp_path):
     assert data.class_names == ("0", "1", "2")
 
 
+def test_npz_resized(tmp_path):
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((4, 5, 2), np.uint8)
+    _, path = npz(tmp_path / "a.npz", train_images=images, test_images=np.full((2, 9, 9, 2), 7, np.uint8))
+    data = load(path, image_size=3)
+    assert np.array_equal(data.train.images, images[:, :3, :3])  # of one colour each, of any number of channels
+    assert np.array_equal(data.test.images, np.full((2, 3, 3, 2), 7))
+
+
 def test_npz_slice(tmp_path):
     arrays, path = npz(tmp_path / "a.npz")
     data = load(f"{path}[2:4]")
@@ -148,8 +165,8 @@ U8, NAN = np.uint8, np.full((6, 4, 5, 3), np.nan, np.float32)
         ({"train_ids": np.array(list("abcdea"))}, ["'a'", "more than once"]),
         ({"train_ids": np.array(list("abc"))}, ["ids [3]"]),
         ({"train_labels": None}, ["'train_labels'", "train_images, test_images, test_labels"]),
-        ({"test_images": np.zeros((2, 5, 4, 3), U8)}, ["4x5x3", "5x4x3"]),
-        ({"test_images": np.zeros((2, 4, 5), U8)}, ["4x5x3", "4x5x1"]),
+        ({"test_images": np.zeros((2, 5, 4, 3), U8)}, ["4x5x3", "5x4x3", "give an image_size"]),
+        ({"test_images": np.zeros((2, 4, 5), U8)}, ["4x5x3", "4x5x1", "one number of channels"]),
         ({"test_images": np.zeros((0, 4, 5, 3), U8), "test_labels": np.zeros(0, int)}, ["'test'", "at least one"]),
         ({"train_images": np.zeros((0, 4, 5), U8), "train_labels": np.zeros(0, int)}, ["'train'", "at least one"]),
         ({"train_ids": np.array(list("abcdef"), object)}, ["plain arrays", "np.savez"]),

@@ -153,7 +153,24 @@ def test_images_of_different_shapes(tmp_path, refused):
     custom.prepare(tmp_path, "within", features, {"train": examples(2) + odd, "test": examples(1)})
     custom.prepare(tmp_path, "between", features, {"train": examples(2), "test": odd})
     for name in ("within", "between"):
-        refused("5x4x3", "4x4x3", "one shape", name=name, data_dir=str(tmp_path), cache_dir=str(tmp_path))
+        refused("5x4x3", "4x4x3", "give an image_size", name=name, data_dir=str(tmp_path), cache_dir=str(tmp_path))
+
+
+def test_images_of_different_shapes_resized(tmp_path):
+    """Caltech-101 as TFDS has it: JPEG files of any shape, some of them grey."""
+    features = {"image": tfds.features.Image(), "label": LABEL, "image/file_name": tfds.features.Text()}
+    shapes = [(7, 9, 3), (12, 5, 3), (6, 6), (20, 30, 3)]
+    mixed = [
+        {"image": custom.encoded(custom.flat(40 * i, shape), "JPEG"), "label": i % 2, "image/file_name": f"{i}.jpg"}
+        for i, shape in enumerate(shapes)
+    ]
+    custom.prepare(tmp_path, "caltech101", features, {"train": mixed, "test": mixed[:2]})
+    data = load("caltech101", image_size=6, data_dir=str(tmp_path), cache_dir=str(tmp_path))
+    assert data.train.images.shape == (4, 6, 6, 3) and data.test.images.shape == (2, 6, 6, 3)
+    values = data.train.images[:, 0, 0, 0]
+    assert np.array_equal(data.train.labels, np.rint(values / 40) % 2)
+    assert np.ptp(data.train.images.astype(int), axis=(1, 2, 3)).max() <= 2  # one colour stays one colour
+    assert sorted(np.rint(values / 40)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

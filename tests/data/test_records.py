@@ -38,6 +38,13 @@ def test_any_positions_in_any_order_across_shards(prepared, tmp_path):
     )
 
 
+def test_resized_as_load_resizes(prepared, tmp_path):
+    records = Records("stored", data_dir=prepared, image_size=3)
+    images = load("stored", data_dir=prepared, cache_dir=str(tmp_path), image_size=3).train.images
+    assert records.shape == (40, 3, 3, 3)
+    np.testing.assert_array_equal(records[:], images)
+
+
 def test_bad_input(prepared):
     for nothing in ([], 3, [[1]]):
         with pytest.raises(InputError, match="ask for one position or more"):

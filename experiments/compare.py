@@ -1,0 +1,156 @@
+"""Runs all acquisition methods in one setting and compares them: `python -m experiments.compare --config=NAME`.
+
+Each method runs under the config's recipe or, where that does not offer what it needs, under the first that does, and
+is compared with Random under the same. Finished runs are read, unfinished ones continued.
+"""
+
+import argparse
+import csv
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+from scipy import stats
+
+from experiments import config as configs
+from experiments.methods import needs
+from experiments.report import figures, interval, mean_sd, read_curves, upto
+from experiments.run import run, warn
+from experiments.setup import make_recipe
+from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.errors import InputError
+from saal_jax.recipes import RECIPES
+
+# The defaults of a recipe are those of its paper, for thousands of labels; these are for tens.
+FOR_FEW_LABELS = {"semi_supervised_loss_prediction": {"left_out": 2, "unlabelled_batch": 128}}
+COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random", "area - random", "p")
+
+
+def main(argv=None) -> int:
+    """Reads the command line, runs what is missing, prints the table; returns the exit status."""
+    warnings.showwarning = lambda message, *_, **__: warn(message)
+    parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", required=True, help="a name, or the path of a file; its acquisition is replaced")
+    parser.add_argument("--methods", help="compare only these, separated by commas")
+    parser.add_argument(
+        "--part", default="1/1", help="run only this part of all runs, as in 1/2; prints what is finished"
+    )
+    parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
+    parser.add_argument("--workdir", type=Path, help="where results go (default: results/compare_NAME)")
+    arguments, assignments = parser.parse_known_args(argv)
+    unknown = [argument for argument in assignments if not argument.startswith("--config.")]
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
+    root = arguments.workdir or Path("results") / f"compare_{Path(arguments.config).stem}"
+    try:
+        base = configs.override(configs.load(arguments.config), assignments)
+        trials = trials_of(base, _methods(arguments.methods))
+        for name in _part(sorted(trials), arguments.part):
+            print(f"\n{name}", flush=True)
+            run(trials[name], root / name, arguments.data_dir)
+            jax.clear_caches()  # no two runs share a compiled function
+        print(
+            table({name: read_curves(root / name) for name in trials if (root / name / "metrics.csv").exists()}, root)
+        )
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _methods(listed):
+    chosen = sorted(ACQUISITIONS) if listed is None else listed.split(",")
+    unknown = [name for name in chosen if name not in ACQUISITIONS]
+    if unknown:
+        raise InputError(
+            f"--methods: there is no {unknown[0]!r}; `python -m experiments.run --list` lists what there is"
+        )
+    return chosen
+
+
+def _part(names, part):
+    number, _, parts = part.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise InputError(f"--part={part}: write which part of how many, as in 1/2")
+    return names[int(number) - 1 :: int(parts)]
+
+
+def trials_of(base, methods) -> dict:
+    """The config of every method, and of Random under each recipe that is used, by `recipe/method`."""
+    trials = {}
+    for method in methods:
+        under = next((config for config in _recipes(base) if _offered(config) >= set(needs(method))), None)
+        if under is None:
+            raise InputError(f"no recipe offers what {method} needs: {', '.join(needs(method))}")
+        for name in ("random", method):
+            trials[f"{under.recipe.name}/{name}"] = under.but(acquisition={"name": name})
+    return trials
+
+
+def _recipes(base):
+    """The config under its own recipe, then under every other."""
+    yield base
+    for name in RECIPES:
+        if name != base.recipe.name:
+            yield base.but(recipe={"name": name, **FOR_FEW_LABELS.get(name, {})})
+
+
+def _offered(config):
+    return make_recipe(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers.keys()
+
+
+def table(runs: dict, root: Path) -> str:
+    """Final accuracy, area under the curve and seconds per query of runs named `recipe/method`, with their paired
+    differences to Random under the same recipe.
+    """
+    if not runs:
+        return "nothing is finished yet"
+    labels = min(curve[0][-1] for curves in runs.values() for curve in curves.values())
+    measured = {name: figures(upto(labels, curves)) for name, curves in runs.items()}
+    rows, p_values = {}, {}
+    for name, values in sorted(measured.items()):
+        final, areas = np.array(list(values.values())).T
+        rows[name] = [name, str(len(values)), mean_sd(final), mean_sd(areas), f"{_query_seconds(root / name):.2f}"]
+        random = measured.get(f"{name.split('/')[0]}/random", {})
+        seeds = sorted(values.keys() & random.keys())
+        if len(seeds) >= 2 and not name.endswith("/random"):
+            differences = np.array([values[seed] for seed in seeds]) - [random[seed] for seed in seeds]
+            rows[name] += map(interval, differences.T)
+            p_values[name] = float(stats.ttest_1samp(differences[:, 1], 0).pvalue)
+    for name, p in holm(p_values).items():
+        rows[name].append(f"{p:.3f}")
+    padded = [[*row, *[""] * (len(COLUMNS) - len(row))] for row in (list(COLUMNS), *rows.values())]
+    widths = [max(map(len, column)) for column in zip(*padded, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in padded]
+    lines.append(
+        f"Percent at {labels} labels; mean +- sd over seeds. Differences are paired by seed, with a 95 % interval;"
+    )
+    lines.append(
+        "p of the difference in area, corrected for the number of methods (Holm). Seconds: median of all queries."
+    )
+    if min(map(len, measured.values())) < 5:
+        lines.append("Fewer than five seeds: too few to tell small differences from chance.")
+    return "\n".join(lines)
+
+
+def holm(p_values: dict) -> dict:
+    """Holm's correction: the i-th smallest of m times m - i + 1, never below the one before it, at most 1."""
+    corrected, largest = {}, 0.0
+    for number, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(p_values) - number) * p))
+        corrected[name] = largest
+    return corrected
+
+
+def _query_seconds(workdir):
+    with open(workdir / "timings.csv", newline="") as file:
+        return float(np.median([float(row["query_seconds"]) for row in csv.DictReader(file) if row["cycle"] != "0"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

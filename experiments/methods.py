@@ -1,0 +1,99 @@
+"""What there is to choose from: `python -m experiments.methods` prints the tables of docs/methods.md."""
+
+import inspect
+import sys
+from typing import NamedTuple
+
+from experiments.config import options_of
+from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.recipes import OFFERS, RECIPES
+
+
+class Method(NamedTuple):
+    """An acquisition, as its module's docstring and its signature describe it."""
+
+    name: str
+    title: str
+    picks: str
+    needs: list[str]
+    options: list[str]
+    cost: str
+    scales: str
+
+
+def methods() -> list[Method]:
+    """All acquisitions, by name."""
+    return [_method(name, function) for name, function in sorted(ACQUISITIONS.items())]
+
+
+def _method(name, function):
+    summary, *rest = inspect.getdoc(sys.modules[function.__module__]).split("\n\n")
+    title, _, picks = " ".join(summary.split()).partition(": ")
+    facts = dict(line.split(": ", 1) for line in _lines("\n".join(rest)) if line.startswith(("Cost: ", "Scales: ")))
+    options = [option.name for option in options_of(function)]
+    return Method(name, title, picks.rstrip("."), needs(name), options, facts["Cost"], facts["Scales"])
+
+
+def _lines(text):
+    """The lines of a docstring, with indented ones joined to those they continue."""
+    joined = []
+    for line in text.splitlines():
+        if line.startswith(" ") and joined:
+            joined[-1] += " " + line.strip()
+        else:
+            joined.append(line)
+    return joined
+
+
+def needs(acquisition: str) -> list[str]:
+    """What an acquisition needs of a recipe, by name."""
+    parameters = inspect.signature(ACQUISITIONS[acquisition]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+
+
+def listing() -> str:
+    """The acquisitions for a terminal."""
+    blocks = []
+    for method in methods():
+        needed = ", ".join(method.needs) or "nothing"
+        blocks.append(
+            f"{method.name}\n    {method.title}: {method.picks}\n    needs {needed}; {method.cost}\n    {method.scales}"
+        )
+    offers = "\n".join(f"    {name}: {text}" for name, text in OFFERS.items())
+    return "\n".join(blocks) + f"\nWhat they need of a recipe is\n{offers}"
+
+
+def document() -> str:
+    """The acquisitions and recipes as Markdown."""
+    lines = [
+        "# Methods",
+        "",
+        "Printed by `python -m experiments.methods` from the code. An acquisition runs under every recipe that offers",
+        "what it needs; any other pair is refused, naming what is missing.",
+        "",
+        "| `--config.acquisition.name=` | from | picks | needs | its keys | cost per example | scales |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method in methods():
+        cells = (f"`{method.name}`", method.title, method.picks, _code(method.needs), _code(method.options))
+        lines.append(_row(*cells, method.cost.rstrip("."), method.scales.rstrip(".")))
+    lines += ["", "N candidates, L labels, k picks, C classes, D features.", ""]
+    lines += ["| `--config.recipe.name=` | trains | its keys |", "|---|---|---|"]
+    for name, function in sorted(RECIPES.items()):
+        about = " ".join(inspect.getdoc(sys.modules[function.__module__]).split("\n\n")[0].split()).rstrip(".")
+        lines.append(_row(f"`{name}`", about, _code(option.name for option in options_of(function))))
+    lines += ["", "| needed | is |", "|---|---|"]
+    lines += [_row(f"`{name}`", text) for name, text in OFFERS.items()]
+    return "\n".join(lines)
+
+
+def _row(*cells):
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _code(names):
+    return ", ".join(f"`{name}`" for name in names) or "-"
+
+
+if __name__ == "__main__":
+    print(document())

@@ -1,0 +1,155 @@
+"""A loss-prediction module that also learns from unlabelled images (SSLPM: Hwang, Choi and Choi, IEEE Access 2024)."""
+
+from typing import Annotated
+
+import jax
+import numpy as np
+import optax
+from annotated_types import Ge, Gt, Le
+
+from saal_jax.devices import local, replicate
+from saal_jax.errors import InputError
+from saal_jax.models.loss_prediction import loss_prediction_module
+from saal_jax.recipes.loss_prediction import (
+    initialisation,
+    module_offers,
+    network_and_module_loss,
+    network_of,
+    pair_loss,
+)
+from saal_jax.selection import random, top_k
+from saal_jax.strong_augmentation import strong
+from saal_jax.sweep import score_available
+from saal_jax.training import Recipe, TrainState, gather, make_batches, make_epoch, make_step, train
+
+_MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
+
+
+def semi_supervised_loss_prediction(
+    ingredients,
+    *,
+    left_out: Annotated[int, Ge(0)] = 24,
+    module_rate: Annotated[float, Gt(0)] = 0.5,
+    module_epochs: Annotated[int, Ge(0)] = 30,
+    module_learning_rate: Annotated[float, Gt(0)] = 0.01,
+    unlabelled_batch: Annotated[int, Ge(2)] = 1536,
+    confidence: Annotated[float, Ge(0), Le(1)] = 0.9,
+    width: Annotated[int, Ge(1)] = 128,
+) -> Recipe:
+    """Network and module together as in `loss_prediction`, then the module alone, on labelled and unlabelled images.
+
+    A pair costs `BCE(sigmoid(p_i - p_j), [l_i > l_j])`. The module learns at `module_rate` times the optimizer's
+    learning rate. `left_out` labelled images take no part in the first stage: at random in the first cycle, later those
+    of the lowest loss, half of them old and half new; none in the last cycle, which has no second stage either.
+
+    Second stage, `module_epochs` of SGD with the network frozen in evaluation mode: the pair loss of a labelled batch
+    plus that of `unlabelled_batch` other images. Where the network is sure of a weakly augmented one (its largest
+    probability at least `confidence`), the loss to predict is the cross-entropy between these probabilities and those
+    of the strongly augmented one.
+
+    Optimizers restart in every cycle; whether the weights do, `warm_start` says (in the paper they do not).
+    """
+    model, module = ingredients.model, loss_prediction_module(width=width, convolutions=True)
+    optimizer = ingredients.optimizer
+    transformation = optax.chain(optimizer.transformation, _scale_module(module_rate))
+    ingredients = ingredients._replace(optimizer=optimizer._replace(transformation=transformation))
+    loss_fn = network_and_module_loss(model, module, _pair_cost, weight=1.0)
+    epoch = make_epoch(make_step(loss_fn, ingredients), ingredients)
+    alone = optax.chain(optax.add_decayed_weights(_WEIGHT_DECAY), optax.sgd(module_learning_rate, _MOMENTUM))
+    module_epoch = make_epoch(_module_step(ingredients, module, alone, confidence), ingredients)
+    offers, mesh = module_offers(ingredients, module), ingredients.mesh
+
+    def losses(weights, chunk):
+        images, labels = chunk
+        return optax.softmax_cross_entropy_with_integer_labels(offers["apply"](weights, images), labels)
+
+    def taking_part(key, weights, task):
+        """The labelled examples that the first stage trains on."""
+        mask, pool = task.labelled.copy(), task.pool
+        if task.cycle == task.cycles:
+            return mask
+        if left_out >= mask.sum():
+            raise InputError(f"recipe.left_out is {left_out} of {mask.sum()} labelled images: lower it")
+        if task.cycle == 0:
+            chosen = [random(key, pool.ids, mask, left_out)]
+        else:
+            found = score_available(losses, weights, (pool.images, pool.labels), mask, pool.names, mesh=mesh)
+            parts = (mask & ~task.new, left_out // 2), (task.new, left_out - left_out // 2)
+            chosen = [top_k(key, -found, pool.ids, part, count) for part, count in parts]
+        for selection in chosen:
+            mask[np.asarray(selection.indices)[: int(selection.count)]] = False
+        return mask
+
+    def train_both(key, state, task, progress=None):
+        part_key, train_key, module_key = jax.random.split(key, 3)
+        second = module_epochs if task.cycle < task.cycles and not task.labelled.all() else 0
+        told = progress and (lambda done, total: progress(done, total + second))
+        mask = taking_part(part_key, state.weights, task)
+        start = TrainState(state.weights, transformation.init(state.weights.params))
+        rates_fn = lambda done: {"learning": optimizer.schedule(done), "joint": 1.0}  # noqa: E731
+        state, loss = train(epoch, start, task, train_key, rates_fn=rates_fn, mask=mask, mesh=mesh, progress=told)
+        weights = train_module(module_key, state.weights, task, second, told) if second else state.weights
+        return TrainState(weights, state.opt_state), loss
+
+    def train_module(key, weights, task, epochs, progress):
+        pool, unlabelled = task.pool, ~task.labelled
+        params = weights.params["module"]
+        start = (TrainState(weights, alone.init(params)), pool.images, pool.labels)
+        state, images, labels = replicate(start, mesh)
+        for number in range(epochs):
+            order_key, other_key, step_key = jax.random.split(jax.random.fold_in(key, number), 3)
+            batches, steps = make_batches(order_key, pool.ids, task.labelled, task.batch_size, task.capacity)
+            others, filled = make_batches(other_key, pool.ids, unlabelled, unlabelled_batch, len(pool.ids))
+            others = others[np.arange(len(batches)) % filled]
+            state, _ = module_epoch(state, images, labels, (batches, others), steps, step_key, {})
+            if progress:
+                progress(task.epochs + number + 1, task.epochs)
+        return local(state, mesh).weights
+
+    return Recipe(initialisation(ingredients, module), train_both, offers, mesh)
+
+
+def _pair_cost(predicted, losses):
+    return optax.sigmoid_binary_cross_entropy(predicted, (losses > 0).astype(predicted.dtype))
+
+
+def _scale_module(rate):
+    """The module's share of the learning rate."""
+
+    def scaled(updates, params):
+        del params
+        return updates | {"module": jax.tree.map(lambda update: rate * update, updates["module"])}
+
+    return optax.stateless(scaled)
+
+
+def _module_step(ingredients, module, transformation, confidence):
+    """One step of the module alone, on a labelled and an unlabelled batch."""
+    model = ingredients.model
+
+    def step(state, images, labels, indices, key, rates):
+        del rates
+        network, params = network_of(state.weights), state.weights.params["module"]
+        labelled_key, weak_key, strong_key = jax.random.split(key, 3)
+
+        batch, mask = gather(ingredients, images, indices[0], labelled_key)
+        outputs = model.outputs(network, batch)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels[indices[0]])
+
+        weak = ingredients._replace(normalize=lambda images: images)
+        stored, other_mask = gather(weak, images, indices[1], weak_key)
+        probabilities = jax.nn.softmax(model.apply(network, ingredients.normalize(stored)))
+        sure = other_mask * (probabilities.max(axis=1) >= confidence)
+        other_outputs = model.outputs(network, ingredients.normalize(strong(strong_key, stored)))
+        other_losses = optax.softmax_cross_entropy(other_outputs.logits, probabilities)
+
+        def loss_fn(params):
+            known = pair_loss(_pair_cost, module.apply(params, outputs.stages), losses, mask)
+            return known + pair_loss(_pair_cost, module.apply(params, other_outputs.stages), other_losses, sure)
+
+        loss, gradients = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = transformation.update(gradients, state.opt_state, params)
+        trained = state.weights.params | {"module": optax.apply_updates(params, updates)}
+        return TrainState(state.weights._replace(params=trained), opt_state), loss
+
+    return step

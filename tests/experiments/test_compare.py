@@ -1,0 +1,54 @@
+"""The comparison: every method under a recipe that fits, beside Random under the same, and the figures by hand."""
+
+import pytest
+
+from experiments import compare
+from experiments import config as configs
+from experiments.methods import needs
+from saal_jax.acquisitions import ACQUISITIONS
+
+QUICK = ["--config.dataset=digits[:15%]", "--config.cycles=1", "--config.epochs=1", "--config.model.width=2"]
+
+
+def test_holm_by_hand():
+    assert compare.holm({"a": 0.04, "b": 0.01, "c": 0.03}) == {"b": 0.03, "c": 0.06, "a": 0.06}
+    assert compare.holm({"a": 0.9, "b": 0.6}) == {"b": 1.0, "a": 1.0}
+
+
+def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_it():
+    base = configs.load("digits_random")
+    trials = compare.trials_of(base, sorted(ACQUISITIONS))
+    assert {name.split("/")[1] for name in trials} == ACQUISITIONS.keys()
+    for name, config in trials.items():
+        recipe, method = name.split("/")
+        assert (config.recipe.name, config.acquisition.name) == (recipe, method)
+        assert set(needs(method)) <= compare._offered(config)
+        assert trials[f"{recipe}/random"] == config.but(acquisition={"name": "random"})
+    assert trials["supervised/saal"] == configs.load("digits_saal")
+
+
+def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
+    arguments = ["--config=digits_random", "--methods=random,saal", f"--workdir={tmp_path}", *QUICK]
+    assert compare.main([*arguments, "--part=2/2"]) == 0
+    assert sorted(path.parent.name for path in tmp_path.rglob("metrics.csv")) == ["saal"]
+    assert compare.main(arguments) == 0
+    captured = capsys.readouterr().out
+    assert "supervised/saal is finished" in captured
+    table = captured.split("recipe/method")[-1].splitlines()
+    assert table[1].startswith("supervised/random  3") and table[2].startswith("supervised/saal")
+    assert table[1].count("+-") == 2 and table[2].count("+-") == 4
+    assert "Fewer than five seeds" in table[-1]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--methods=sal", "there is no 'sal'"),
+        ("--part=3/2", "--part=3/2: write which part of how many"),
+        ("--config.cycle=3", "did you mean cycles?"),
+    ],
+)
+def test_wrong_arguments_are_one_line(argument, message, capsys):
+    assert compare.main(["--config=digits_random", argument]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

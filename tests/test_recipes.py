@@ -1,0 +1,220 @@
+"""Recipes: what they train, what they offer, and that a run of any of them continues to the same bits."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from saal_jax import InputError
+from saal_jax.models import resnet18, small_cnn
+from saal_jax.optimizers import SCHEDULES, adam, sgd
+from saal_jax.preprocessing import normalize, unchanged
+from saal_jax.query import Pool
+from saal_jax.recipes import OFFERS, RECIPES
+from saal_jax.recipes.loss_prediction import pair_loss
+from saal_jax.training import Ingredients, Task
+
+SIZE = 24
+IMAGES = jax.random.randint(jax.random.key(0), (SIZE, 8, 8, 1), 0, 256).astype(jnp.uint8)
+LABELS = jnp.arange(SIZE) % 3
+IDS = np.arange(SIZE, dtype=np.uint32)
+POOL = Pool(IMAGES, LABELS, IDS, IDS.astype(str))
+OPTIONS = {"ensemble": {"members": 3}, "semi_supervised_loss_prediction": {"left_out": 2, "module_epochs": 2}}
+
+
+def make(name, model=None, optimizer=None, **options):
+    prepare = partial(normalize, mean=(0.3,), std=(0.4,))
+    model, optimizer = model or small_cnn(3, width=2), optimizer or sgd(learning_rate=0.05)
+    return RECIPES[name](
+        Ingredients(model, optimizer, unchanged, prepare, (8, 8, 1)), **OPTIONS.get(name, {}) | options
+    )
+
+
+def task(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5):
+    return Task(POOL, labelled, new, cycle, cycles, epochs, batch_size=4, capacity=20)
+
+
+def trained(recipe, **changes):
+    return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), task(**changes))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_repeats_to_the_bit_and_offers_what_it_says(name):
+    recipe = make(name, small_cnn(3, width=2, dropout=0.2))
+    start = jax.tree.map(np.array, recipe.init(jax.random.key(1)))
+    state, loss = trained(recipe, epochs=20)
+    _, first_loss = trained(recipe, epochs=1)
+    assert loss < first_loss
+    chex.assert_trees_all_equal(trained(recipe, epochs=20)[0], state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, start)
+    assert recipe.offers.keys() <= OFFERS.keys()
+    shapes = {"apply": (5, 3), "teacher": (5, 3), "students": (5, 4, 3), "predicted_loss": (5,)}
+    for offer in recipe.offers.keys() & shapes.keys():
+        assert recipe.offers[offer](state.weights, IMAGES[:5]).shape == shapes[offer]
+    features = recipe.offers["features"](state.weights, IMAGES[:5])
+    assert features.ndim == 2 and np.isfinite(features).all()
+    keys = jax.random.split(jax.random.key(0), 5)
+    assert recipe.offers["sample_logits"](state.weights, IMAGES[:5], keys, 7).shape[::2] == (5, 3)
+
+
+def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():
+    recipe = make("supervised", small_cnn(3, width=8, dropout=0.5))
+    weights = recipe.init(jax.random.key(0)).weights
+    keys = jax.random.split(jax.random.key(1), 2)
+    sample = partial(recipe.offers["sample_logits"], weights, samples=4000)
+    found = sample(IMAGES[:2], keys)
+    spread = found.std(axis=1) / np.sqrt(4000)
+    assert (jnp.abs(found.mean(axis=1) - recipe.apply(weights, IMAGES[:2])) < 5 * spread).all()
+    np.testing.assert_allclose(sample(IMAGES[1::-1], keys[::-1])[::-1], found, rtol=1e-5, atol=1e-6)
+    assert (sample(IMAGES[:2], keys[::-1]) != found).any()
+    assert "sample_logits" not in make("supervised").offers
+
+
+def test_an_ensemble_averages_probabilities_of_networks_that_differ():
+    recipe = make("ensemble")
+    state, _ = trained(recipe)
+    members = recipe.offers["sample_logits"](state.weights, IMAGES, None, None)
+    assert members.shape == (SIZE, 3, 3)
+    assert jnp.abs(members[:, 0] - members[:, 1]).max() > 0.01
+    expected = jax.nn.softmax(members).mean(axis=1)
+    np.testing.assert_allclose(jax.nn.softmax(recipe.apply(state.weights, IMAGES)), expected, rtol=1e-5)
+
+
+def test_the_teacher_is_the_mean_of_the_snapshots_and_the_last_student_the_network():
+    recipe = make("snapshots", count=3, span=0.4)
+    state, _ = trained(recipe, epochs=5)
+    alone = [trained(make("supervised"), epochs=5)[0].weights]
+    weights = state.weights
+    chex.assert_trees_all_close(weights.params, alone[0].params, rtol=1e-6)
+    chex.assert_trees_all_equal(weights.students[-1].params, weights.params)
+    assert len(weights.students) == 2
+    stopped = {}
+    for epochs in (3, 4, 5):  # a constant rate and the same order of batches: the snapshots of a shorter training
+        stopped[epochs] = trained(make("supervised"), epochs=epochs)[0].weights.params
+    chex.assert_trees_all_close(weights.students[0].params, stopped[4], rtol=1e-6)
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *stopped.values())
+    chex.assert_trees_all_close(weights.teacher.params, mean, rtol=1e-5)
+
+
+def test_the_exponential_average_is_that_of_every_step():
+    """One step per epoch: t = 0 forgets the start, t = 1 takes the mean, t = 2 a third."""
+    recipe = make("snapshots", count=2, span=1.0, teacher="ema")
+    labelled = IDS < 4
+    found = trained(recipe, labelled=labelled, epochs=3)[0].weights.teacher.params
+    steps = [trained(make("supervised"), labelled=labelled, epochs=epochs)[0].weights.params for epochs in (1, 2, 3)]
+    chex.assert_trees_all_close(found, jax.tree.map(lambda *leaves: sum(leaves) / 3, *steps), rtol=1e-5)
+
+
+def test_the_statistics_of_the_teacher_are_means_over_the_batches():
+    recipe = make("snapshots", resnet18(3, width=1), count=2)
+    weights = trained(recipe, labelled=IDS < 4, epochs=2)[0].weights
+    model, prepare = resnet18(3, width=1), partial(normalize, mean=(0.3,), std=(0.4,))
+    zeros = jax.tree.map(jnp.zeros_like, weights.batch_stats)
+    _, once = model.outputs_train(
+        weights.teacher._replace(batch_stats=zeros), prepare(IMAGES[:4]), jnp.ones(4), jax.random.key(0)
+    )  # one batch holds all: its own statistics, of which a step takes a tenth
+    expected = jax.tree.map(lambda leaf: 10 * leaf, once)
+    chex.assert_trees_all_close(weights.teacher.batch_stats, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_pairs_by_hand():
+    predicted, losses = jnp.array([1.0, 5.0, 2.0, 9.0, 4.0]), jnp.array([3.0, 0.0, 1.0, 9.0, 2.0])
+    mask = jnp.array([1, 0, 1, 1, 1])  # rows 0, 2, 3, 4: pairs (0, 4) and (2, 3)
+    both = lambda p, l: 10 * p + l  # noqa: E731, E741
+    assert pair_loss(both, predicted, losses, mask) == ((10 * -3 + 1) + (10 * -7 - 8)) / 2
+    assert pair_loss(both, predicted, losses, jnp.array([1, 1, 0, 0, 1])) == 10 * -3 + 1  # 1 is in the middle
+    assert pair_loss(both, predicted, losses, jnp.array([0, 1, 0, 0, 0])) == 0
+
+
+def test_a_module_learns_to_rank_losses():
+    """Labels that cannot be learnt at a tiny rate: the losses stay, and the module finds their order."""
+    for name in ("loss_prediction", "semi_supervised_loss_prediction"):
+        recipe = make(name, small_cnn(3, width=8), adam(learning_rate=3e-3))
+        state, _ = trained(recipe, epochs=60, labelled=IDS < 16)
+        predicted = recipe.offers["predicted_loss"](state.weights, IMAGES[:16])
+        logits = recipe.apply(state.weights, IMAGES[:16])
+        losses = -jax.nn.log_softmax(logits)[np.arange(16), LABELS[:16]]
+        assert np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(losses)))[0, 1] > 0.3, name
+
+
+def test_the_module_leaves_the_network_alone_when_told():
+    plain, _ = trained(make("supervised"))
+    detached = make("loss_prediction", joint=0.0)
+    start = detached.init(jax.random.key(1))
+    chex.assert_trees_all_equal(
+        start.weights.params["network"], make("supervised").init(jax.random.key(1)).weights.params
+    )
+    state, _ = trained(detached)
+    chex.assert_trees_all_close(state.weights.params["network"], plain.weights.params, rtol=1e-5, atol=1e-7)
+    joint, _ = trained(make("loss_prediction", joint=1.0))
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), joint.weights.params["network"], plain.weights.params)
+    assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_schedules():
+    assert [SCHEDULES["step"](epoch / 200) for epoch in (0, 159, 160, 199)] == [1, 1, 0.1, 0.1]
+    assert SCHEDULES["cosine"](0) == 1 and SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
+    halted = make("supervised", optimizer=sgd(learning_rate=0.05)._replace(schedule=lambda done: float(done < 0.5)))
+    half = trained(make("supervised"), epochs=2)[0].weights
+    chex.assert_trees_all_equal(trained(halted, epochs=4)[0].weights.params, half.params)
+
+
+def sslpm(**options):
+    return make("semi_supervised_loss_prediction", **options)
+
+
+def test_the_second_stage_moves_the_module_alone_and_is_left_out_in_the_last_cycle():
+    both, _ = trained(sslpm())
+    first, _ = trained(sslpm(module_epochs=0))
+    chex.assert_trees_all_equal(both.weights.params["network"], first.weights.params["network"])
+    moved = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).max(), both.weights.params["module"], first.weights.params["module"]
+    )
+    assert max(jax.tree.leaves(moved)) > 1e-5
+    last = [trained(sslpm(module_epochs=epochs), cycle=2)[0] for epochs in (0, 2)]
+    chex.assert_trees_all_equal(*last)
+
+
+def test_unlabelled_images_teach_where_the_network_is_sure():
+    images = IMAGES.at[14:].set(0)
+    other = POOL._replace(images=images)
+
+    def module_after(confidence, pool):
+        recipe = sslpm(confidence=confidence, left_out=0)
+        state = recipe.init(jax.random.key(1))
+        return recipe.train(jax.random.key(2), state, task()._replace(pool=pool))[0].weights.params["module"]
+
+    chex.assert_trees_all_equal(module_after(1.0, POOL), module_after(1.0, other))  # never quite sure
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), module_after(0.0, POOL), module_after(0.0, other))
+    assert max(jax.tree.leaves(moved)) > 1e-6
+
+
+def test_the_easiest_old_and_new_images_sit_out():
+    """What the first stage sees cannot depend on the content of those that sit out, except through their loss."""
+    recipe = sslpm(left_out=2, module_epochs=0)
+    labelled, new = IDS < 12, (IDS >= 6) & (IDS < 12)
+    weights = recipe.init(jax.random.key(1)).weights
+    losses = -jax.nn.log_softmax(recipe.apply(weights, IMAGES[:12]))[np.arange(12), LABELS[:12]]
+    easiest = [int(losses[:6].argmin()), 6 + int(losses[6:].argmin())]
+    mask = labelled & ~np.isin(IDS, easiest)
+    found = trained(recipe, labelled=labelled, new=new, cycle=1)[0]
+    expected = trained(sslpm(left_out=0, module_epochs=0), labelled=mask, new=new, cycle=1)[0]
+    chex.assert_trees_all_equal(found.weights, expected.weights)
+    with pytest.raises(InputError, match="recipe.left_out is 30 of 12 labelled images: lower it"):
+        trained(sslpm(left_out=30), labelled=labelled)
+
+
+def test_the_module_learns_at_its_own_rate():
+    states = [
+        trained(sslpm(module_rate=rate, module_epochs=0, left_out=0), epochs=1, labelled=IDS < 4)[0]
+        for rate in (0.5, 1.0)
+    ]
+    start = sslpm().init(jax.random.key(1)).weights.params
+    half, whole = (jax.tree.map(jnp.subtract, state.weights.params, start) for state in states)
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: 2 * leaf, half["module"]), whole["module"], rtol=1e-3, atol=1e-6
+    )
+    chex.assert_trees_all_equal(half["network"], whole["network"])
