@@ -13,7 +13,7 @@ from saal_jax.lanczos import largest_eigenvalue
 from saal_jax.scores import checked, few_at_a_time, logits_of_one, with_gradients
 
 
-def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterations=32):
+def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterations=40):
     """Loss, gradient term and eigenvalue term of every image: `l`, `rho |g|` and `rho^2 / 2 lambda_1`.
 
     With `l`, `g` and `H` the loss of one image at its label, its gradient and its Hessian over all of `params`,
