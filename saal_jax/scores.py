@@ -49,7 +49,7 @@ def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adapt
     >>> print(f"{max_perturbed_loss(linear, weights, image, rho=0.5, adaptive=False)[0]:.4f}")
     1.0254
     """
-    return _losses(apply_fn, params, images, _checked(apply_fn, params, images, labels, rho), rho, adaptive)[1]
+    return _losses(apply_fn, params, images, checked(apply_fn, params, images, labels, rho), rho, adaptive)[1]
 
 
 def sharpness(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True):
@@ -61,42 +61,62 @@ def sharpness(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True)
     >>> sharpness(lambda weights, images: images @ weights, jnp.eye(2), jnp.array([[2.0, 1.0]]), rho=0.0)
     Array([0.], dtype=float32)
     """
-    clean, perturbed = _losses(apply_fn, params, images, _checked(apply_fn, params, images, labels, rho), rho, adaptive)
+    clean, perturbed = _losses(apply_fn, params, images, checked(apply_fn, params, images, labels, rho), rho, adaptive)
     return perturbed - clean
 
 
 @functools.partial(jax.jit, static_argnames=("apply_fn", "adaptive"))
 def _losses(apply_fn, params, images, labels, rho, adaptive):
-    """Clean and perturbed loss, each `[B]`.
-
-    Written for one example, in two halves. The first, with weights that all examples share, is one `vmap` over the
-    batch. The second holds gradients and weights of the example's own, so it takes few examples at a time.
-    """
+    """Clean and perturbed loss, each `[B]`."""
 
     def loss_fn(params, image, label):
-        logits = apply_fn(params, image[None])
-        if jnp.shape(logits)[:1] != (1,) or jnp.ndim(logits) != 2:
-            raise InputError(f"apply_fn gave {jnp.shape(logits)} for one image: it must return logits of shape [B, C]")
-        logits = logits[0]
+        logits = logits_of_one(apply_fn, params, image)
         label = jnp.argmax(logits) if label is None else label
         return optax.softmax_cross_entropy_with_integer_labels(logits, label), label
 
-    example = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), (images, labels))
-    factors_fn, gradients_fn = value_and_factors(loss_fn, params, *example)
-
-    def perturbed_loss(example):
-        image, label, factors = example
-        perturbed = ascend(params, gradients_fn(factors), rho, adaptive=adaptive)
+    def perturbed_loss(image, label, gradients):
+        perturbed = ascend(params, gradients, rho, adaptive=adaptive)
         # Fused into the products, the step would be computed again for every tile of them.
         perturbed = jax.tree.map(jax.lax.optimization_barrier, perturbed)
         return as_matrix_products(loss_fn)(perturbed, image, label)[0]
 
+    return with_gradients(perturbed_loss, loss_fn, params, images, labels)
+
+
+def logits_of_one(apply_fn, params, image):
+    """Logits `[C]` of one image."""
+    logits = apply_fn(params, image[None])
+    if jnp.shape(logits)[:1] != (1,) or jnp.ndim(logits) != 2:
+        raise InputError(f"apply_fn gave {jnp.shape(logits)} for one image: it must return logits of shape [B, C]")
+    return logits[0]
+
+
+def with_gradients(fun, loss_fn, params, images, labels):
+    """Losses `[B]` and what `fun(image, label, gradients)` makes of the gradients of each, `[B, ...]`.
+
+    `loss_fn(params, image, label) -> (loss, label)` is that of one example. The work is in two halves. The first, with
+    weights that all examples share, is one `vmap` over the batch. The second holds gradients (and weights) of the
+    example's own, so it takes few examples at a time.
+    """
+    example = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), (images, labels))
+    factors_fn, gradients_fn = value_and_factors(loss_fn, params, *example)
     first_half = as_matrix_products(jax.vmap(factors_fn, (None, 0, 0)), shared=False)
-    (clean, labels), factors = first_half(params, images, labels)
-    examples, in_flight = (images, labels, factors), _in_flight(params, len(images))
-    if in_flight >= len(images):
-        return clean, jax.vmap(perturbed_loss)(examples)
-    return clean, jax.lax.map(perturbed_loss, examples, batch_size=in_flight if in_flight > 1 else None)
+    (losses, labels), factors = first_half(params, images, labels)
+
+    def second_half(example):
+        image, label, factors = example
+        return fun(image, label, gradients_fn(factors))
+
+    return losses, few_at_a_time(second_half, params, (images, labels, factors))
+
+
+def few_at_a_time(fun, params, examples):
+    """`fun` of every example, as many at a time as stay in a CPU's caches with arrays like `params` of their own."""
+    size = jax.tree.leaves(examples)[0].shape[0]
+    in_flight = _in_flight(params, size)
+    if in_flight >= size:
+        return jax.vmap(fun)(examples)
+    return jax.lax.map(fun, examples, batch_size=in_flight if in_flight > 1 else None)
 
 
 def _in_flight(params, size):
@@ -106,7 +126,7 @@ def _in_flight(params, size):
     return int(np.clip(_CACHED_BYTES // max(1, sum(leaf.nbytes for leaf in jax.tree.leaves(params))), 1, size))
 
 
-def _checked(apply_fn, params, images, labels, rho):
+def checked(apply_fn, params, images, labels, rho):
     """The door: static properties always, values where they are known (not while tracing)."""
     if np.ndim(rho) or not (isinstance(rho, jax.core.Tracer) or 0 <= rho < np.inf):
         raise InputError(f"rho is {rho}: the radius of the perturbation must be one finite number, 0 or more")
