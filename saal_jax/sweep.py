@@ -115,12 +115,14 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
         positions = positions[np.minimum(mine, count - 1)]
     if mesh:
         params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    scores, done = [], 0
+    scores, done = None, 0
     while done < len(positions):
         try:
             with jax.default_matmul_precision(PRECISIONS[precision]):
                 for found in _chunks(score_fn, params, pool, positions[done:], key, int(chunk_size), mesh):
-                    scores.append(found)
+                    if scores is None:  # of embeddings, a list of chunks would be there twice when it is joined
+                        scores = np.empty((len(positions), *found.shape[1:]), found.dtype)
+                    scores[done : done + len(found)] = found
                     done += len(found)
                     if progress:
                         progress(done)
@@ -129,7 +131,6 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
                 raise
             chunk_size = -(-chunk_size // 2)
             warnings.warn(f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=3)
-    scores = np.concatenate(scores)
     if processes > 1:
         gathered = multihost_utils.process_allgather(scores)
         scores = gathered.reshape(-1, *gathered.shape[2:])[:count]
