@@ -1,6 +1,6 @@
 """VAAL (Sinha et al., ICCV 2019): the images whose codes a discriminator takes least for those of labelled ones.
 
-Cost: one pass of a small encoder per example, after `steps` training steps of two batches each.
+Cost: 1 forward pass of a small encoder per example, after `steps` training steps of two batches each.
 Scales: training by `steps` alone, then time N; memory N numbers and two batches.
 """
 

@@ -16,7 +16,7 @@ from saal_jax.recipes import OFFERS
 from saal_jax.sweep import score_available
 
 SIZE, CLASSES = 48, 3
-QUICK = {"vaal": {"epochs": 1, "width": 4, "latent": 2}}
+QUICK = {"vaal": {"steps": 3, "width": 4, "latent": 2}}
 
 
 class Toy(NamedTuple):
