@@ -6,6 +6,12 @@ import jax.numpy as jnp
 _HELD = 2**24  # distances that are held at a time
 
 
+def squared_to(embeddings, row):
+    """Squared distances `[N]` of all `embeddings[N, D]` to one of them: of equals exactly 0."""
+    found = jnp.square(embeddings - embeddings[row][None]).sum(1)
+    return jax.lax.optimization_barrier(found)  # fused with what follows, the sums are 8 times slower on a CPU
+
+
 def nearest_of(embeddings, mask):
     """Which example of `mask[N]` is nearest to each one of `embeddings[N, D]`, block by block; 0 of an empty mask."""
 

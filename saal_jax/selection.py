@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.distances import nearest_of
+from saal_jax.distances import nearest_of, squared_to
 from saal_jax.errors import InputError
 
 
@@ -90,10 +90,7 @@ def kmeans_plusplus(key, embeddings, ids, available, k, weights=None):
     first = norms if weights is None else _finite(weights)
     weights = jnp.ones_like(norms) if weights is None else first
 
-    def squared_distances(chosen):
-        return jnp.square(embeddings - embeddings[chosen][None]).sum(1)
-
-    return _spread(key, first, weights, squared_distances, ids, available, k)
+    return _spread(key, first, weights, lambda row: squared_to(embeddings, row), ids, available, k)
 
 
 @_selector
@@ -118,8 +115,7 @@ def gradient_kmeans_plusplus(key, residuals, features, ids, available, k):
     norms = jnp.where(jnp.isfinite(a * h), a * h, -1)
 
     def squared_distances(chosen):
-        p = jnp.square(residuals - residuals[chosen][None]).sum(1)
-        q = jnp.square(features - features[chosen][None]).sum(1)
+        p, q = squared_to(residuals, chosen), squared_to(features, chosen)
         doubled = (a - a[chosen]) * (h - h[chosen]) + (a + a[chosen]) * q + (h + h[chosen]) * p - p * q
         return jnp.where(norms >= 0, jnp.maximum(doubled, 0), 0)
 
@@ -151,7 +147,7 @@ def k_center(key, embeddings, ids, available, labelled, k):
         indices, remaining, distances = carry
         farthest = remaining & (distances == jnp.max(distances, where=remaining, initial=0))
         best = jnp.argmax(jnp.where(farthest, bits, 0)).astype(jnp.int32)
-        distances = jnp.minimum(distances, jnp.square(embeddings - embeddings[best][None]).sum(1))
+        distances = jnp.minimum(distances, squared_to(embeddings, best))
         return indices.at[step].set(best), remaining.at[best].set(False), distances
 
     start = (jnp.zeros(min(k, size), jnp.int32), available, jnp.where(labelled.any(), distances, jnp.inf))

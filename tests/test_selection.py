@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skactiveml.pool import CoreSet
 
 from saal_jax import InputError, kmeans_plusplus, random, top_k
 from saal_jax.distances import nearest_of
@@ -245,10 +246,9 @@ def test_k_center_takes_the_farthest(seed, mask, known):
 
 
 def test_k_center_chooses_like_scikit_activeml():
-    pool = pytest.importorskip("skactiveml.pool")
     points = np.random.default_rng(0).normal(size=(60, 4))
     labels = np.where(np.arange(60) < 7, 0.0, np.nan)
-    expected = pool.CoreSet(random_state=0).query(points, labels, batch_size=15)
+    expected = CoreSet(random_state=0).query(points, labels, batch_size=15)
     found = k_center(jax.random.key(0), points, np.arange(60), np.isnan(labels), ~np.isnan(labels), 15).indices
     np.testing.assert_array_equal(found, expected)
 

@@ -1,4 +1,4 @@
-"""BALD (Houlsby et al. 2011; Gal, Islam and Ghahramani, ICML 2017): sampled networks are sure, but of different classes.
+"""BALD (Houlsby et al. 2011; Gal et al., ICML 2017): sampled networks are sure, but of different classes.
 
 Cost: `samples` forward passes per example; of an ensemble one for each member.
 Scales: time N log N, memory N.
