@@ -1,5 +1,6 @@
 """Sharpness-aware active learning in JAX: which unlabelled images should be labelled next."""
 
+from saal_jax.bound import expected_gradient_length, gradient_norm, upper_bound_terms
 from saal_jax.checkpoint import load_model
 from saal_jax.errors import InputError
 from saal_jax.scores import max_perturbed_loss, sharpness
@@ -9,6 +10,8 @@ from saal_jax.sweep import score_pool
 __all__ = [
     "InputError",
     "Selection",
+    "expected_gradient_length",
+    "gradient_norm",
     "kmeans_plusplus",
     "load_model",
     "max_perturbed_loss",
@@ -16,4 +19,5 @@ __all__ = [
     "score_pool",
     "sharpness",
     "top_k",
+    "upper_bound_terms",
 ]
