@@ -215,7 +215,8 @@ def _explain(error, values):
         given = context.get("tag", given)
         valid = re.findall(r"\w+", context.get("expected_tags", context.get("expected")).replace(" or ", " "))
         name = f"config.{key}.name" if "tag" in context else f"config.{key}"
-        return f"{name}={given!r}: not one of {', '.join(valid)}{_nearest(str(given), valid)}"
+        near = difflib.get_close_matches(str(given), valid, n=1, cutoff=0.5)
+        return f"{name}={given!r}: not one of {', '.join(valid)}" + (f"; did you mean {near[0]}?" if near else "")
     message = error["msg"].removeprefix("Value error, ")
     return f"config.{key}={given!r}: {message[0].lower()}{message[1:]}"
 

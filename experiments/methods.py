@@ -59,7 +59,7 @@ def listing() -> str:
         blocks.append(
             f"{method.name}\n    {method.title}: {method.picks}\n    needs {needed}; {method.cost}\n    {method.scales}"
         )
-    offers = "\n".join(f"    {name}: {text}" for name, text in OFFERS.items())
+    offers = "\n".join(f"    {name}: {what}; {offered_by}" for name, (what, offered_by) in OFFERS.items())
     return "\n".join(blocks) + f"\nWhat they need of a recipe is\n{offers}"
 
 
@@ -82,8 +82,8 @@ def document() -> str:
     for name, function in sorted(RECIPES.items()):
         about = " ".join(inspect.getdoc(sys.modules[function.__module__]).split("\n\n")[0].split()).rstrip(".")
         lines.append(_row(f"`{name}`", about, _code(option.name for option in options_of(function))))
-    lines += ["", "| needed | is |", "|---|---|"]
-    lines += [_row(f"`{name}`", text) for name, text in OFFERS.items()]
+    lines += ["", "| needed | is | offered by `--config.` |", "|---|---|---|"]
+    lines += [_row(f"`{name}`", *offer) for name, offer in OFFERS.items()]
     return "\n".join(lines)
 
 

@@ -112,8 +112,9 @@ def fitted(config, recipe):
     needed = needs(config.acquisition.name)
     missing = [name for name in needed if name not in recipe.offers]
     if missing:
+        what, offered_by = OFFERS[missing[0]]
         raise InputError(
-            f"acquisition {config.acquisition.name} needs {missing[0]}, which recipe {config.recipe.name} does not "
-            f"offer here; {missing[0]} is {OFFERS[missing[0]]}"
+            f"acquisition {config.acquisition.name} needs {missing[0]} ({what}), which recipe {config.recipe.name} "
+            f"does not offer here: use --config.{offered_by}"
         )
     return call(ACQUISITIONS, config.acquisition.model_dump(), *(recipe.offers[name] for name in needed))

@@ -218,3 +218,25 @@ def test_the_module_learns_at_its_own_rate():
         jax.tree.map(lambda leaf: 2 * leaf, half["module"]), whole["module"], rtol=1e-3, atol=1e-6
     )
     chex.assert_trees_all_equal(half["network"], whole["network"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_nothing_is_compiled_anew_in_a_later_cycle(name):
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    recipe = make(name)
+    state = recipe.init(jax.random.key(0))
+    for cycle, count in enumerate((8, 10, 12)):
+        if cycle == 2:
+            jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            labelled, new = IDS < count, (IDS >= count - 2) & (IDS < count)
+            state, _ = recipe.train(jax.random.key(cycle), state, task(labelled, new, cycle, 5, epochs=2))
+        finally:
+            if cycle == 2:
+                jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled

@@ -1,4 +1,4 @@
-"""Gradient norm (EGL: Settles, Craven and Ray, NIPS 2007): a label would change the weights most.
+"""Gradient norm (EGL; Settles, Craven and Ray, NIPS 2007): a label would change the weights most.
 
 Cost: 4 forward passes per example; with labels=expected 1 + 3 C.
 Scales: time N, and with labels=expected N C; memory one gradient, or C, per example in flight.

@@ -7,15 +7,18 @@ acquisitions run under it is decided by what it offers alone.
 import importlib
 import pkgutil
 
-# What an acquisition may ask for by the name of an argument, and who offers it. Images are as they are stored.
+# What an acquisition may ask for by the name of an argument: what it is, and which config offers it.
 OFFERS = {
-    "apply": "logits [B, C]: every recipe",
-    "features": "penultimate features [B, D]: every recipe",
-    "normalize": "images as the network sees them: every recipe",
-    "sample_logits": "logits [B, T, C] of several networks: recipe.name=ensemble, or model.dropout above 0",
-    "predicted_loss": "the module's prediction [B]: recipe.name=loss_prediction or semi_supervised_loss_prediction",
-    "teacher": "logits [B, C] of the averaged network: recipe.name=snapshots",
-    "students": "logits [B, S, C] of late snapshots: recipe.name=snapshots",
+    "apply": ("logits [B, C]", "every recipe"),
+    "features": ("penultimate features [B, D]", "every recipe"),
+    "normalize": ("images as the network sees them", "every recipe"),
+    "sample_logits": ("logits [B, T, C] of several networks", "recipe.name=ensemble, or model.dropout above 0"),
+    "predicted_loss": (
+        "a module's prediction of the loss [B]",
+        "recipe.name=loss_prediction or recipe.name=semi_supervised_loss_prediction",
+    ),
+    "teacher": ("logits [B, C] of an averaged network", "recipe.name=snapshots"),
+    "students": ("logits [B, S, C] of late snapshots", "recipe.name=snapshots"),
 }
 
 RECIPES = {

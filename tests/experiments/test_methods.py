@@ -67,8 +67,9 @@ def test_a_pair_that_does_not_fit_is_refused_by_name(method, tmp_path, capsys):
     assert run(tmp_path / "run", "supervised", f"--config.acquisition.name={method.name}") == 2
     error = capsys.readouterr().err
     (missing, *_) = [name for name in method.needs if name not in ("apply", "features", "normalize")]
-    assert f"acquisition {method.name} needs {missing}, which recipe supervised does not offer" in error
-    assert OFFERS[missing] in error and error.count("\n") == 1
+    what, offered_by = OFFERS[missing]
+    assert f"acquisition {method.name} needs {missing} ({what}), which recipe supervised does not offer" in error
+    assert offered_by in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

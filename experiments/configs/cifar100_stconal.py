@@ -1,0 +1,17 @@
+"""ST-CoNAL on CIFAR-100: the published protocol.
+
+Command: python -m experiments.run --config=cifar100_stconal
+Protocol: 2,000 labels drawn at random, then 4 queries of 2,000 from a random 20,000; 200 epochs of SGD at a constant
+  rate of .1, batch 128, a new network each cycle; teacher from snapshots at epochs 160, 170, 180, 190 and 200; 3
+  trials.
+Reference: none was obtained; compare with Random trained alike (--config.acquisition.name=random and another
+  --workdir).
+Deviations: random draws come from JAX's generator; the normalisation is that of the training images, the paper's is
+  not stated.
+"""
+
+from experiments.configs import _published
+
+config = _published.stconal.but(
+    **_published.cifar100, initial_labels=2000, query_size=2000, cycles=4, pool_subset=20_000
+)

@@ -1,0 +1,14 @@
+"""ST-CoNAL on long-tailed CIFAR-10: 5,000 images of the first class, 50 of the last.
+
+Command: python -m experiments.run --config=cifar10lt_stconal
+Protocol: that of cifar10_stconal on a pool of 12,406 images; 200 epochs of SGD at a constant rate of .1, batch 128, a
+  new network each cycle; teacher from snapshots at epochs 160, 170, 180, 190 and 200; 3 trials.
+Reference: none was obtained; compare with Random trained alike (--config.acquisition.name=random and another
+  --workdir).
+Deviations: random draws come from JAX's generator; which images a class keeps is our draw; the budget is assumed to
+  be that of the balanced data set.
+"""
+
+from experiments.configs import cifar10_stconal
+
+config = cifar10_stconal.config.but(imbalance={"name": "long_tailed", "largest": 5000, "ratio": 0.01})

@@ -1,0 +1,13 @@
+"""LL4AL, learning loss, on digits; runs in a minute.
+
+Command: python -m experiments.run --config=digits_ll4al
+Protocol: that of digits_saal (20 class-balanced labels, then 15 queries of 10; small CNN, Adam, cold start; 3 seeds),
+  with a loss-prediction module.
+Reference: none is published for this data set.
+Deviations: a setting of our own, made to be quick: Adam, no augmentation, a fourth of the epochs; the module reads
+  two stages.
+"""
+
+from experiments.configs import digits_saal
+
+config = digits_saal.config.but(recipe={"name": "loss_prediction"}, acquisition={"name": "ll4al"})

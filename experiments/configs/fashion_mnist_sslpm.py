@@ -1,0 +1,17 @@
+"""SSLPM, semi-supervised loss prediction, on Fashion-MNIST.
+
+Command: python -m experiments.run --config=fashion_mnist_sslpm
+Protocol: 3,000 labels drawn at random, then 5 queries of 3,000 from all; 200 epochs of SGD at .1 (the module at .05),
+  a tenth of it from epoch 160 on, batch 128, then 30 epochs of the module alone; network and module are never
+  initialised anew; 3 seeds.
+Reference: none was obtained; compare with Random trained alike (--config.acquisition.name=random and another
+  --workdir).
+Deviations: random draws come from JAX's generator; in the second stage momentum .9 and decay 5e-4 are assumed; the
+  number of queries is assumed; crop and flip as on CIFAR; the images left out stay 24.
+"""
+
+from experiments.configs import _published
+
+config = _published.sslpm.but(
+    dataset="fashion_mnist", mean=0.5, std=0.5, initial_labels=3000, query_size=3000, cycles=5
+)
