@@ -25,6 +25,14 @@ from saal_jax.recipes import RECIPES
 
 # The defaults of a recipe are those of its paper, for thousands of labels; these are for tens.
 FOR_FEW_LABELS = {"semi_supervised_loss_prediction": {"left_out": 2, "unlabelled_batch": 128}}
+# Beside every method as it is by default: SAAL's other modes, and its selection without its score.
+VARIANTS = (
+    "least_confidence:select=kmeans_plusplus",
+    "saal:mode=max",
+    "saal:mode=diff",
+    "saal:mode=diff_diversity",
+    "gradient_norm:labels=expected",
+)
 COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random", "area - random", "p")
 
 
@@ -33,7 +41,7 @@ def main(argv=None) -> int:
     warnings.showwarning = lambda message, *_, **__: warn(message)
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, help="a name, or the path of a file; its acquisition is replaced")
-    parser.add_argument("--methods", help="compare only these, separated by commas")
+    parser.add_argument("--methods", help="compare only these: NAME or NAME:KEY=VALUE, with commas between")
     parser.add_argument(
         "--part", default="1/1", help="run only this part of all runs, as in 1/2; prints what is finished"
     )
@@ -64,8 +72,8 @@ def main(argv=None) -> int:
 
 
 def _methods(listed):
-    chosen = sorted(ACQUISITIONS) if listed is None else listed.split(",")
-    unknown = [name for name in chosen if name not in ACQUISITIONS]
+    chosen = [*sorted(ACQUISITIONS), *VARIANTS] if listed is None else listed.split(",")
+    unknown = [name for name in chosen if name.split(":")[0] not in ACQUISITIONS]
     if unknown:
         raise InputError(
             f"--methods: there is no {unknown[0]!r}; `python -m experiments.run --list` lists what there is"
@@ -84,11 +92,15 @@ def trials_of(base, methods) -> dict:
     """The config of every method, and of Random under each recipe that is used, by `recipe/method`."""
     trials = {}
     for method in methods:
-        under = next((config for config in _recipes(base) if _offered(config) >= set(needs(method))), None)
+        name, _, option = method.partition(":")
+        under = next((config for config in _recipes(base) if _offered(config) >= set(needs(name))), None)
         if under is None:
-            raise InputError(f"no recipe offers what {method} needs: {', '.join(needs(method))}")
-        for name in ("random", method):
-            trials[f"{under.recipe.name}/{name}"] = under.but(acquisition={"name": name})
+            raise InputError(f"no recipe offers what {name} needs: {', '.join(needs(name))}")
+        changed = under.but(acquisition={"name": name})
+        if option:
+            changed = configs.override(changed, [f"--config.acquisition.{option}"])
+        trials[f"{under.recipe.name}/random"] = under.but(acquisition={"name": "random"})
+        trials[f"{under.recipe.name}/{method}"] = changed
     return trials
 
 

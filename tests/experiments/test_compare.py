@@ -17,14 +17,15 @@ def test_holm_by_hand():
 
 def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_it():
     base = configs.load("digits_random")
-    trials = compare.trials_of(base, sorted(ACQUISITIONS))
-    assert {name.split("/")[1] for name in trials} == ACQUISITIONS.keys()
+    trials = compare.trials_of(base, compare._methods(None))
+    assert {name.split("/")[1] for name in trials} == ACQUISITIONS.keys() | set(compare.VARIANTS)
     for name, config in trials.items():
-        recipe, method = name.split("/")
+        recipe, method = name.split(":")[0].split("/")
         assert (config.recipe.name, config.acquisition.name) == (recipe, method)
         assert set(needs(method)) <= compare._offered(config)
         assert trials[f"{recipe}/random"] == config.but(acquisition={"name": "random"})
     assert trials["supervised/saal"] == configs.load("digits_saal")
+    assert trials["supervised/saal:mode=max"] == configs.load("digits_saal").but(acquisition={"mode": "max"})
 
 
 def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
@@ -44,6 +45,7 @@ def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
     ("argument", "message"),
     [
         ("--methods=sal", "there is no 'sal'"),
+        ("--methods=saal:mod=max", "config.acquisition.mod: there is no such key"),
         ("--part=3/2", "--part=3/2: write which part of how many"),
         ("--config.cycle=3", "did you mean cycles?"),
     ],
