@@ -90,7 +90,7 @@ def _scoring(setup, key, weights, few):
     def sweep(score_fn, weights, arrays, mask, **options):
         nonlocal per_image, memory
         devices = mesh.size if mesh else 1
-        chunk = equal_chunk_size(score_fn, weights, arrays, len(mask), mesh)
+        chunk = equal_chunk_size(score_fn, weights, arrays, options.get("most") or len(mask), mesh)
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
         memory = max(memory, fixed + chunk * per_example)
         first = mask & (np.cumsum(mask) <= chunk * devices)

@@ -27,7 +27,7 @@ def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterat
     parameters. Trained networks need 12 for that. Untrained ones need most, as their largest eigenvalues lie close
     together: 32 iterations left one of 8,800 images at 0.7 %, 24 six at up to 3 %. An iteration costs about six forward
     passes in operations. On a CPU few images are processed at a time, elsewhere all that are passed, each with about
-    ten arrays of the size of `params` and with what its passes keep (`score_pool` derives its chunks from that).
+    six arrays of the size of `params` and with what its passes keep (`score_pool` derives its chunks from that).
 
     Args:
       apply_fn: as `max_perturbed_loss` takes it; static under jit.

@@ -26,7 +26,8 @@ class Query(NamedTuple):
 
     `labelled[N]` are known already, `weights` were trained on them. `sweep(score_fn, weights, arrays, mask)`
     gives `score_fn(weights, chunk) -> [B, ...]` of all examples in a mask, as `[N, ...]` with NaN elsewhere; it knows
-    chunks, devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N.
+    chunks, devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N;
+    `most=` tells how many examples the mask holds at most in a run, where they are always few.
     """
 
     key: jax.Array

@@ -61,13 +61,16 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
     return _sweep(score_fn, params, pool, np.arange(size), size, key, chunk_size, mesh, precision, progress)
 
 
-def score_available(score_fn, weights, pool, available, names, *, mesh=None, precision="float32", progress=None):
+def score_available(
+    score_fn, weights, pool, available, names, *, most=None, mesh=None, precision="float32", progress=None
+):
     """`score_pool` over the examples in the mask `available[N]` only: `[N, ...]` with NaN elsewhere.
 
+    `most` is how many the mask holds at most in a run, if fewer than all: chunks of one size are made for so many.
     Raises InputError, with the `names[N]` of the first few, where a score is not finite.
     """
     positions = np.flatnonzero(available)
-    found = _sweep(score_fn, weights, pool, positions, len(names), None, None, mesh, precision, progress)
+    found = _sweep(score_fn, weights, pool, positions, most or len(names), None, None, mesh, precision, progress)
     wrong = positions[~np.isfinite(found).reshape(len(positions), -1).all(axis=1)]
     if wrong.size:
         listed = ", ".join(map(str, names[wrong[:5]])) + ", ..." * (wrong.size > 5)

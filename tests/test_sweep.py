@@ -214,3 +214,17 @@ def test_only_the_available_are_scored_and_a_score_that_is_not_finite_names_its_
     np.testing.assert_array_equal(scores, [0, np.nan, 1, 2, np.nan, 3])
     with pytest.raises(InputError, match="1 of 4 scores are not finite, of examples image_2:"):
         score_available(lambda weights, chunk: jnp.where(chunk == 1, jnp.nan, chunk), weights, pool, available, names)
+
+
+def test_a_small_mask_is_not_padded_to_a_chunk_of_the_pool():
+    sizes, names = [], np.arange(100).astype(str)
+
+    def score_fn(weights, chunk):
+        sizes.append(len(chunk))
+        return chunk * weights.params
+
+    pool, few = np.arange(100, dtype=np.float32), np.arange(100) % 10 == 0
+    for mask in (few, few & (np.arange(100) > 50)):
+        scores = score_available(score_fn, Weights(2.0, {}), pool, mask, names, most=10)
+        np.testing.assert_array_equal(scores, np.where(mask, 2 * pool, np.nan))
+    assert sizes[-1] == 10  # after the shapes that are only looked at

@@ -1,7 +1,7 @@
 """SAAL (Kim, Cho et al., ICML 2023) with its upper bound measured: what `saal` picks, and why its score is large.
 
-Cost: 4 forward passes per example; about 230 more for each of the sample.
-Scales: as `saal`; about ten arrays of the size of the weights per example of the sample in flight.
+Cost: 4 forward passes per example; about 250 more for each of the sample.
+Scales: as `saal`; about six arrays of the size of the weights per example of the sample in flight.
 """
 
 from typing import Annotated, Literal
@@ -46,7 +46,7 @@ def saal_bound(
         drawn = selection.random(key, pool.ids, query.available, size)
         mask = np.zeros(len(pool.ids), bool)
         mask[np.asarray(drawn.indices)[: int(drawn.count)]] = True
-        found = query.sweep(score_fn, query.weights, (pool.images, pool.labels), mask)[mask]
+        found = query.sweep(score_fn, query.weights, (pool.images, pool.labels), mask, most=size)[mask]
         return acquired._replace(metrics={**acquired.metrics, **_relations(np.float64(found))})
 
     return acquire
