@@ -41,7 +41,7 @@ def main(argv=None) -> int:
     warnings.showwarning = lambda message, *_, **__: warn(message)
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, help="a name, or the path of a file; its acquisition is replaced")
-    parser.add_argument("--methods", help="compare only these: NAME or NAME:KEY=VALUE, with commas between")
+    parser.add_argument("--methods", help="compare only these: NAME or NAME:KEY=VALUE:..., with commas between")
     parser.add_argument(
         "--part", default="1/1", help="run only this part of all runs, as in 1/2; prints what is finished"
     )
@@ -92,15 +92,13 @@ def trials_of(base, methods) -> dict:
     """The config of every method, and of Random under each recipe that is used, by `recipe/method`."""
     trials = {}
     for method in methods:
-        name, _, option = method.partition(":")
+        name, *options = method.split(":")
         under = next((config for config in _recipes(base) if _offered(config) >= set(needs(name))), None)
         if under is None:
             raise InputError(f"no recipe offers what {name} needs: {', '.join(needs(name))}")
-        changed = under.but(acquisition={"name": name})
-        if option:
-            changed = configs.override(changed, [f"--config.acquisition.{option}"])
+        assignments = [f"--config.acquisition.{option}" for option in options]
         trials[f"{under.recipe.name}/random"] = under.but(acquisition={"name": "random"})
-        trials[f"{under.recipe.name}/{method}"] = changed
+        trials[f"{under.recipe.name}/{method}"] = configs.override(under.but(acquisition={"name": name}), assignments)
     return trials
 
 
