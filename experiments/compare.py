@@ -1,7 +1,7 @@
 """Runs all acquisition methods in one setting and compares them: `python -m experiments.compare --config=NAME`.
 
-Each method runs under the config's recipe or, where that does not offer what it needs, under the first that does, and
-is compared with Random under the same. Finished runs are read, unfinished ones continued.
+Each method runs under the config's recipe or, where that does not offer what it needs, under one that does, and is
+compared with Random under the same. Finished runs are read, unfinished ones continued.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from saal_jax.recipes import RECIPES
 
 # The defaults of a recipe are those of its paper, for thousands of labels; these are for tens.
 FOR_FEW_LABELS = {"semi_supervised_loss_prediction": {"left_out": 2, "unlabelled_batch": 128}}
+# Where several recipes offer what a method needs: that of its paper.
+OF_ITS_PAPER = {"sslpm": "semi_supervised_loss_prediction"}
 # Beside every method as it is by default: SAAL's other modes, and its selection without its score.
 VARIANTS = (
     "least_confidence:select=kmeans_plusplus",
@@ -93,7 +95,8 @@ def trials_of(base, methods) -> dict:
     trials = {}
     for method in methods:
         name, *options = method.split(":")
-        under = next((config for config in _recipes(base) if _offered(config) >= set(needs(name))), None)
+        preferred = OF_ITS_PAPER.get(name, base.recipe.name)
+        under = next((config for config in _recipes(base, preferred) if _offered(config) >= set(needs(name))), None)
         if under is None:
             raise InputError(f"no recipe offers what {name} needs: {', '.join(needs(name))}")
         assignments = [f"--config.acquisition.{option}" for option in options]
@@ -102,12 +105,11 @@ def trials_of(base, methods) -> dict:
     return trials
 
 
-def _recipes(base):
-    """The config under its own recipe, then under every other."""
-    yield base
-    for name in RECIPES:
-        if name != base.recipe.name:
-            yield base.but(recipe={"name": name, **FOR_FEW_LABELS.get(name, {})})
+def _recipes(base, first):
+    """The config under every recipe, `first` first."""
+    for name in dict.fromkeys([first, *RECIPES]):
+        own = name == base.recipe.name
+        yield base if own else base.but(recipe={"name": name, **FOR_FEW_LABELS.get(name, {})})
 
 
 def _offered(config):
