@@ -16,7 +16,7 @@ from scipy import stats
 
 from experiments import config as configs
 from experiments.methods import needs
-from experiments.report import figures, interval, mean_sd, read_curves, upto
+from experiments.report import figures, interval, mean_sd, read_curves
 from experiments.run import run, warn
 from experiments.setup import make_recipe
 from saal_jax.acquisitions import ACQUISITIONS
@@ -53,7 +53,7 @@ def main(argv=None) -> int:
     unknown = [argument for argument in assignments if not argument.startswith("--config.")]
     if unknown:
         parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
-    root = arguments.workdir or Path("results") / f"compare_{Path(arguments.config).stem}"
+    root = (arguments.workdir or Path("results") / f"compare_{Path(arguments.config).stem}").expanduser()
     try:
         base = configs.override(configs.load(arguments.config), assignments)
         trials = trials_of(base, _methods(arguments.methods))
@@ -61,9 +61,7 @@ def main(argv=None) -> int:
             print(f"\n{name}", flush=True)
             run(trials[name], root / name, arguments.data_dir)
             jax.clear_caches()  # no two runs share a compiled function
-        print(
-            table({name: read_curves(root / name) for name in trials if (root / name / "metrics.csv").exists()}, root)
-        )
+        print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -75,11 +73,12 @@ def main(argv=None) -> int:
 
 def _methods(listed):
     chosen = [*sorted(ACQUISITIONS), *VARIANTS] if listed is None else listed.split(",")
-    unknown = [name for name in chosen if name.split(":")[0] not in ACQUISITIONS]
-    if unknown:
-        raise InputError(
-            f"--methods: there is no {unknown[0]!r}; `python -m experiments.run --list` lists what there is"
-        )
+    for method in chosen:
+        name, *options = method.split(":")
+        if name not in ACQUISITIONS:
+            raise InputError(f"--methods: there is no {name!r}; `python -m experiments.run --list` lists what there is")
+        if any(option.startswith("name=") for option in options):
+            raise InputError(f"--methods: {method} names two methods; put a comma between them")
     return chosen
 
 
@@ -118,16 +117,20 @@ def _offered(config):
 
 def table(runs: dict, root: Path) -> str:
     """Final accuracy, area under the curve and seconds per query of runs named `recipe/method`, with their paired
-    differences to Random under the same recipe.
+    differences to Random under the same recipe. Seeds that have not come as far as the others are left out.
     """
     if not runs:
         return "nothing is finished yet"
-    labels = min(curve[0][-1] for curves in runs.values() for curve in curves.values())
-    measured = {name: figures(upto(labels, curves)) for name, curves in runs.items()}
+    labels = max(curve[0][-1] for curves in runs.values() for curve in curves.values())
+    finished = {
+        name: {seed: curve for seed, curve in curves.items() if curve[0][-1] == labels} for name, curves in runs.items()
+    }
+    measured = {name: figures(curves) for name, curves in finished.items() if curves}
     rows, p_values = {}, {}
     for name, values in sorted(measured.items()):
         final, areas = np.array(list(values.values())).T
-        rows[name] = [name, str(len(values)), mean_sd(final), mean_sd(areas), f"{_query_seconds(root / name):.2f}"]
+        seconds = np.median(_query_seconds(root / name))
+        rows[name] = [name, str(len(values)), mean_sd(final), mean_sd(areas), f"{seconds:.2f}"]
         random = measured.get(f"{name.split('/')[0]}/random", {})
         seeds = sorted(values.keys() & random.keys())
         if len(seeds) >= 2 and not name.endswith("/random"):
@@ -159,9 +162,13 @@ def holm(p_values: dict) -> dict:
     return corrected
 
 
+def _has_queried(workdir):
+    return (workdir / "timings.csv").exists() and bool(_query_seconds(workdir))
+
+
 def _query_seconds(workdir):
     with open(workdir / "timings.csv", newline="") as file:
-        return float(np.median([float(row["query_seconds"]) for row in csv.DictReader(file) if row["cycle"] != "0"]))
+        return [float(row["query_seconds"]) for row in csv.DictReader(file) if row["cycle"] != "0"]
 
 
 if __name__ == "__main__":

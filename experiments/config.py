@@ -54,8 +54,14 @@ def _choice(registry):
 
 
 def options_of(function):
-    """The keyword-only parameters of a function."""
-    return [option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY]
+    """The keyword-only parameters of a function, each with its type and its default."""
+    options = [
+        option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY
+    ]
+    for option in options:
+        if option.empty in (option.annotation, option.default):
+            raise TypeError(f"{function.__name__}: its option {option.name} must have a type and a default")
+    return options
 
 
 def _described(registry):

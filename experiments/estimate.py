@@ -13,8 +13,7 @@ from saal_jax.memory import bytes_per_example
 from saal_jax.query import Query
 from saal_jax.sweep import equal_chunk_size, score_available
 
-_STEPS = 5
-_CANDIDATES = 1024  # for which selecting costs next to nothing, whatever the method
+_CANDIDATES = 1024
 
 
 class Cost(NamedTuple):
@@ -37,7 +36,7 @@ class Cost(NamedTuple):
 
 
 def estimate(setup, starts) -> Cost:
-    """The cost of going on from the cycles in `starts` (by seed); runs a few steps of each kind, twice."""
+    """The cost of going on from the cycles in `starts` (by seed), from a few epochs on the first labels and a query."""
     protocol, recipe, pool, test = setup.protocol, setup.recipe, setup.pool, setup.test
     size = len(pool.ids)
     last = min(protocol.cycles, -(-(size - protocol.initial_labels) // protocol.query_size))  # then all are labelled
@@ -51,7 +50,7 @@ def estimate(setup, starts) -> Cost:
     key = jax.random.key(0)
     state = recipe.init(key)
     weights = jax.tree.map(lambda leaf: leaf.copy(), state.weights)  # training donates its own
-    few = np.arange(size) < min(size, _STEPS * protocol.batch_size)
+    few = np.arange(size) < min(size, protocol.initial_labels)  # as many as a recipe must be able to begin with
     timed_steps = -(-int(few.sum()) // protocol.batch_size)
 
     task = make_task(protocol, pool, few, few, 0)
@@ -64,7 +63,7 @@ def estimate(setup, starts) -> Cost:
     thrice = _seconds(lambda: train_few(recipe.init(key), 3))
     per_step = max(thrice - once, 0.0) / 2 / timed_steps
     per_cycle = max(once - per_step * timed_steps, 0.0)  # stages of a recipe that do not grow with the epochs
-    per_score, score_memory = _scoring(setup, key, weights, few)
+    per_score, per_query, score_memory = _querying(setup, key, weights, few)
     batch = test.images[:EVALUATION_CHUNK]
     predict(recipe, weights, batch)
     per_test = _seconds(lambda: predict(recipe, weights, batch)) / len(batch)
@@ -76,19 +75,24 @@ def estimate(setup, starts) -> Cost:
         steps=steps,
         scored=scored,
         tested=tested,
-        seconds=len(cycles) * per_cycle + steps * per_step + scored * per_score + tested * per_test,
+        seconds=len(cycles) * per_cycle
+        + steps * per_step
+        + sum(cycle > 0 for cycle in cycles) * per_query
+        + scored * per_score
+        + tested * per_test,
         memory=2 * image_bytes + 4 * state_bytes + score_memory + 2**29,
         disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
 
 
-def _scoring(setup, key, weights, few):
-    """Seconds per image and bytes that the acquisition takes, from one chunk of each of its sweeps."""
-    pool, mesh, per_image, memory = setup.pool, setup.recipe.mesh, 0.0, 0
+def _querying(setup, key, weights, few):
+    """Seconds per image, seconds per query beside them (of at most `_CANDIDATES`), and bytes that it takes."""
+    pool, mesh, per_image, swept, memory = setup.pool, setup.recipe.mesh, 0.0, 0.0, 0
     candidates = few if few.all() else ~few & (np.cumsum(~few) <= _CANDIDATES)
 
     def sweep(score_fn, weights, arrays, mask, **options):
-        nonlocal per_image, memory
+        nonlocal per_image, swept, memory
+        begun = time.perf_counter()
         devices = mesh.size if mesh else 1
         chunk = equal_chunk_size(score_fn, weights, arrays, options.get("most") or len(mask), mesh)
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
@@ -97,11 +101,15 @@ def _scoring(setup, key, weights, few):
         score = lambda: score_available(score_fn, weights, arrays, first, pool.names, mesh=mesh, **options)  # noqa: E731
         scores = score()
         per_image += _seconds(score) / (chunk * devices) * mask.sum() / candidates.sum()
+        swept += time.perf_counter() - begun
         return np.nan_to_num(scores)
 
     k = min(setup.protocol.query_size, len(pool.ids))
-    setup.acquire(Query(key, pool, few, candidates, k, weights, sweep))
-    return per_image, memory
+    query = Query(key, pool, few, candidates, k, weights, sweep)
+    setup.acquire(query)  # compiles
+    per_image, swept = 0.0, 0.0
+    whole = _seconds(lambda: setup.acquire(query))
+    return per_image, max(whole - swept, 0.0), memory
 
 
 def _seconds(fun):

@@ -80,9 +80,14 @@ def _terminate(*_):
     raise Terminated
 
 
+def _table(rows):
+    width = max(map(len, rows)) + 2
+    return "\n".join(f"  {name:{width}}{text}" for name, text in rows.items())
+
+
 def _parse(argv):
-    names = "\n".join(f"  {name:26}{configs.summary(name)}" for name in configs.names())
-    keys = "\n".join(f"  {key:26}{field.description or ''}" for key, field in configs.Config.model_fields.items())
+    names = _table({name: configs.summary(name) for name in configs.names()})
+    keys = _table({key: field.description or "" for key, field in configs.Config.model_fields.items()})
     parser = argparse.ArgumentParser(
         prog="python -m experiments.run",
         description=__doc__,

@@ -40,8 +40,15 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("options", PLAIN.values(), ids=PLAIN)
-@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("NHWC", "OIHW", "NCHW")])
-@pytest.mark.parametrize("kernel_size", [(3, 3), (1, 1), (2, 4)])
+@pytest.mark.parametrize(
+    ("kernel_size", "layout"),
+    [
+        ((3, 3), ("NHWC", "HWIO", "NHWC")),
+        ((1, 1), ("NHWC", "HWIO", "NHWC")),
+        ((1, 1), ("NCHW", "OIHW", "NCHW")),
+        ((2, 4), ("NHWC", "OIHW", "NCHW")),
+    ],
+)
 def test_equals_xla_with_its_gradients(options, layout, kernel_size):
     inputs = random_array(0, *({"N": 2, "C": 3, "H": 9, "W": 11}[axis] for axis in layout[0]))
     sizes = dict(zip("HW", kernel_size, strict=True)) | {"I": 3, "O": 5}

@@ -113,7 +113,7 @@ def test_the_statistics_of_the_teacher_are_means_over_the_batches():
     weights = trained(recipe, labelled=IDS < 4, epochs=2)[0].weights
     model, prepare = resnet18(3, width=1), partial(normalize, mean=(0.3,), std=(0.4,))
     zeros = jax.tree.map(jnp.zeros_like, weights.batch_stats)
-    _, once = model.outputs_train(
+    _, once = jax.jit(model.outputs_train)(
         weights.teacher._replace(batch_stats=zeros), prepare(IMAGES[:4]), jnp.ones(4), jax.random.key(0)
     )  # one batch holds all: its own statistics, of which a step takes a tenth
     expected = jax.tree.map(lambda leaf: 10 * leaf, once)

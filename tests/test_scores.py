@@ -48,7 +48,11 @@ def slow_score(apply_fn, params, image, label, rho, adaptive):
 
 @pytest.mark.parametrize(
     ("model", "adaptive"),
-    [(small_cnn(10, width=4), True), (small_cnn(10, width=4), False), (resnet18(10, width=1), True)],
+    [
+        (small_cnn(10, width=4), True),
+        (small_cnn(10, width=4), False),
+        pytest.param(resnet18(10, width=1), True, marks=pytest.mark.slow),
+    ],
 )
 def test_equals_a_plain_loop_in_float64(model, adaptive):
     with jax.enable_x64(True):

@@ -15,18 +15,18 @@ from saal_jax.models import Weights, small_cnn
 from saal_jax.sweep import default_chunk_size, score_available
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 5, 7, 100])
+@pytest.mark.parametrize("chunk_size", [1, 5, 100])
 def test_chunk_size_does_not_matter(chunk_size):
     model = small_cnn(10, width=4)
     images = jax.random.normal(jax.random.key(1), (7, 8, 8, 1))
-    weights = model.init(jax.random.key(0), images)
+    weights = jax.jit(model.init)(jax.random.key(0), images)
 
     def score_fn(params, images):
         return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), params, images)
 
     scores = score_pool(score_fn, weights.params, np.asarray(images), chunk_size=chunk_size)
     assert scores.shape == (7,) and scores.dtype == np.float32
-    np.testing.assert_allclose(scores, score_fn(weights.params, images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, jax.jit(score_fn)(weights.params, images), rtol=1e-5, atol=1e-6)
 
 
 def test_compiles_once_for_all_weights_and_pool_sizes():

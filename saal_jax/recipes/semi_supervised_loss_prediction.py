@@ -40,7 +40,8 @@ def semi_supervised_loss_prediction(
 
     A pair costs `BCE(sigmoid(p_i - p_j), [l_i > l_j])`. The module learns at `module_rate` times the optimizer's
     learning rate. `left_out` labelled images take no part in the first stage: at random in the first cycle, later those
-    of the lowest loss, half of them old and half new; none in the last cycle, which has no second stage either.
+    of the lowest loss, half of them old and half new; none in the last cycle, which has no second stage either (so that
+    a run to which cycles are added later differs from one that was planned so).
 
     Second stage, `module_epochs` of SGD with the network frozen in evaluation mode: the pair loss of a labelled batch
     plus that of `unlabelled_batch` other images. Where the network is sure of a weakly augmented one (its largest

@@ -92,6 +92,7 @@ def test_natural_is_everything():
     assert list(IMBALANCES) == ["natural", "alternating", "long_tailed"]
 
 
+@pytest.mark.slow
 def test_real_cifar10(real, tmp_path):
     train = load("cifar10", data_dir=real, cache_dir=str(tmp_path)).train
     kept = alternating()(train, 10)

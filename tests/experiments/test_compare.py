@@ -40,12 +40,20 @@ def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
     assert table[1].count("+-") == 2 and table[2].count("+-") == 4
     assert "Fewer than five seeds" in table[-1]
 
+    for name, kept in (("metrics.csv", 2), ("timings.csv", 2)):  # as if it had been killed after the first training
+        file = tmp_path / "supervised" / "saal" / name
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:kept]))
+    assert compare.main([*arguments, "--part=1/2"]) == 0
+    captured = capsys.readouterr()
+    assert "supervised/saal" not in captured.out.split("recipe/method")[-1] and not captured.err
+
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("--methods=sal", "there is no 'sal'"),
         ("--methods=saal:mod=max", "config.acquisition.mod: there is no such key"),
+        ("--methods=saal:mode=max:name=entropy", "saal:mode=max:name=entropy names two methods"),
         ("--part=3/2", "--part=3/2: write which part of how many"),
         ("--config.cycle=3", "did you mean cycles?"),
     ],

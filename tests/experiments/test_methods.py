@@ -32,6 +32,17 @@ def run(workdir, recipe, *more):
     return main([*arguments, f"--workdir={workdir}"])
 
 
+def test_more_left_out_than_there_is_to_begin_with_is_refused_before_anything_is_written(tmp_path, capsys):
+    few = ["--config.initial_labels=20", "--config.batch_size=2", "--config.recipe.unlabelled_batch=8"]
+    sslpm = "semi_supervised_loss_prediction"
+    assert run(tmp_path / "run", sslpm, *few, "--config.recipe.left_out=20") == 2
+    assert capsys.readouterr().err == "error: recipe.left_out is 20 of 20 labelled images: lower it\n"
+    assert not (tmp_path / "run").exists()
+    assert (
+        run(tmp_path / "run", "semi_supervised_loss_prediction", *few, "--config.recipe.left_out=19", "--dry_run") == 0
+    )
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_of_any_recipe_continues_to_the_same_bytes_and_loads(recipe, tmp_path, monkeypatch):
     def make_task(protocol, pool, labelled, new, number):
