@@ -69,7 +69,7 @@ def test_multiplied_out_they_are_the_gradients(network, weights, num_factored):
     chex.assert_trees_all_close((values, jax.vmap(gradients_fn)(factors)), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", [resnet18(3, width=2), small_cnn(3, width=2)])
+@pytest.mark.parametrize("model", [pytest.param(resnet18(3, width=2), marks=pytest.mark.slow), small_cnn(3, width=2)])
 def test_every_kernel_of_the_networks_is_factored(model):
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     weights = jax.jit(model.init)(jax.random.key(1), images)

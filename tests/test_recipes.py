@@ -41,6 +41,11 @@ def trained(recipe, **changes):
     return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), task(**changes))
 
 
+def ask(recipe, offer, weights, *args, **options):
+    """What a recipe offers, compiled."""
+    return jax.jit(partial(recipe.offers[offer], **options))(weights, *args)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_repeats_to_the_bit_and_offers_what_it_says(name):
     recipe = make(name, small_cnn(3, width=2, dropout=0.2))
@@ -53,21 +58,21 @@ def test_a_recipe_trains_repeats_to_the_bit_and_offers_what_it_says(name):
     assert recipe.offers.keys() <= OFFERS.keys()
     shapes = {"apply": (5, 3), "teacher": (5, 3), "students": (5, 4, 3), "predicted_loss": (5,)}
     for offer in recipe.offers.keys() & shapes.keys():
-        assert recipe.offers[offer](state.weights, IMAGES[:5]).shape == shapes[offer]
-    features = recipe.offers["features"](state.weights, IMAGES[:5])
+        assert ask(recipe, offer, state.weights, IMAGES[:5]).shape == shapes[offer]
+    features = ask(recipe, "features", state.weights, IMAGES[:5])
     assert features.ndim == 2 and np.isfinite(features).all()
     keys = jax.random.split(jax.random.key(0), 5)
-    assert recipe.offers["sample_logits"](state.weights, IMAGES[:5], keys, 7).shape[::2] == (5, 3)
+    assert ask(recipe, "sample_logits", state.weights, IMAGES[:5], keys, samples=7).shape[::2] == (5, 3)
 
 
 def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():
     recipe = make("supervised", small_cnn(3, width=8, dropout=0.5))
     weights = recipe.init(jax.random.key(0)).weights
     keys = jax.random.split(jax.random.key(1), 2)
-    sample = partial(recipe.offers["sample_logits"], weights, samples=4000)
+    sample = partial(ask, recipe, "sample_logits", weights, samples=4000)
     found = sample(IMAGES[:2], keys)
     spread = found.std(axis=1) / np.sqrt(4000)
-    assert (jnp.abs(found.mean(axis=1) - recipe.apply(weights, IMAGES[:2])) < 5 * spread).all()
+    assert (jnp.abs(found.mean(axis=1) - ask(recipe, "apply", weights, IMAGES[:2])) < 5 * spread).all()
     np.testing.assert_allclose(sample(IMAGES[1::-1], keys[::-1])[::-1], found, rtol=1e-5, atol=1e-6)
     assert (sample(IMAGES[:2], keys[::-1]) != found).any()
     assert "sample_logits" not in make("supervised").offers
@@ -76,11 +81,11 @@ def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():
 def test_an_ensemble_averages_probabilities_of_networks_that_differ():
     recipe = make("ensemble")
     state, _ = trained(recipe)
-    members = recipe.offers["sample_logits"](state.weights, IMAGES, None, None)
+    members = ask(recipe, "sample_logits", state.weights, IMAGES, keys=None, samples=None)
     assert members.shape == (SIZE, 3, 3)
     assert jnp.abs(members[:, 0] - members[:, 1]).max() > 0.01
     expected = jax.nn.softmax(members).mean(axis=1)
-    np.testing.assert_allclose(jax.nn.softmax(recipe.apply(state.weights, IMAGES)), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.nn.softmax(ask(recipe, "apply", state.weights, IMAGES)), expected, rtol=1e-5)
 
 
 def test_the_teacher_is_the_mean_of_the_snapshots_and_the_last_student_the_network():
@@ -134,8 +139,8 @@ def test_a_module_learns_to_rank_losses():
     for name in ("loss_prediction", "semi_supervised_loss_prediction"):
         recipe = make(name, small_cnn(3, width=8), adam(learning_rate=3e-3))
         state, _ = trained(recipe, epochs=60, labelled=IDS < 16)
-        predicted = recipe.offers["predicted_loss"](state.weights, IMAGES[:16])
-        logits = recipe.apply(state.weights, IMAGES[:16])
+        predicted = ask(recipe, "predicted_loss", state.weights, IMAGES[:16])
+        logits = ask(recipe, "apply", state.weights, IMAGES[:16])
         losses = -jax.nn.log_softmax(logits)[np.arange(16), LABELS[:16]]
         assert np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(losses)))[0, 1] > 0.3, name
 
@@ -197,7 +202,7 @@ def test_the_easiest_old_and_new_images_sit_out():
     recipe = sslpm(left_out=2, module_epochs=0)
     labelled, new = IDS < 12, (IDS >= 6) & (IDS < 12)
     weights = recipe.init(jax.random.key(1)).weights
-    losses = -jax.nn.log_softmax(recipe.apply(weights, IMAGES[:12]))[np.arange(12), LABELS[:12]]
+    losses = -jax.nn.log_softmax(ask(recipe, "apply", weights, IMAGES[:12]))[np.arange(12), LABELS[:12]]
     easiest = [int(losses[:6].argmin()), 6 + int(losses[6:].argmin())]
     mask = labelled & ~np.isin(IDS, easiest)
     found = trained(recipe, labelled=labelled, new=new, cycle=1)[0]

@@ -27,7 +27,8 @@ def cnn_setting(model=None):
     model = model or small_cnn(10, width=4)
     images = jax.random.normal(jax.random.key(1), (9, 8, 8, 1))
     weights = jax.jit(model.init)(jax.random.key(0), images)
-    return (lambda params, images: model.apply(weights._replace(params=params), images)), weights.params, images
+    apply_fn = jax.jit(lambda params, images: model.apply(weights._replace(params=params), images))
+    return apply_fn, weights.params, images
 
 
 def cross_entropy(apply_fn, params, image, label):

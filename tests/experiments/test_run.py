@@ -236,7 +236,13 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "tfds"
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not beside the project")
 def test_the_published_config_shrunk_to_one_step(tmp_path, capsys):
-    shrunk = ["--config.split=train[:1%]", "--config.model.width=1", "--config.epochs=1", "--config.seeds=123"]
+    shrunk = [
+        "--config.split=train[:1%]",
+        "--config.test_split=test[:1%]",
+        "--config.model.width=1",
+        "--config.epochs=1",
+        "--config.seeds=123",
+    ]
     shrunk += ["--config.cycles=1", "--config.pool_subset=20", "--config.initial_labels=10"]
     assert run(tmp_path / "run", "--config=cifar10_saal", f"--data_dir={REAL}", *shrunk) == 0
     assert "3 training steps" in capsys.readouterr().out
