@@ -3,13 +3,16 @@
 from functools import partial
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from saal_jax import InputError
-from saal_jax.models import resnet18, small_cnn
+from saal_jax.models import _functions as functions
+from saal_jax.models import small_cnn
+from saal_jax.models.layers import BatchNorm, Linear, Outputs
 from saal_jax.optimizers import SCHEDULES, adam, sgd
 from saal_jax.preprocessing import normalize, unchanged
 from saal_jax.query import Pool
@@ -114,9 +117,18 @@ def test_the_exponential_average_is_that_of_every_step():
 
 
 def test_the_statistics_of_the_teacher_are_means_over_the_batches():
-    recipe = make("snapshots", resnet18(3, width=1), count=2)
-    weights = trained(recipe, labelled=IDS < 4, epochs=2)[0].weights
-    model, prepare = resnet18(3, width=1), partial(normalize, mean=(0.3,), std=(0.4,))
+    class Network(nn.Module):
+        dropout: float = 0.0
+
+        @nn.compact
+        def __call__(self, images, *, train=False, drop=False, mask=None):
+            hidden = nn.relu(BatchNorm()(nn.Conv(2, (3, 3))(images), train=train, mask=mask))
+            hidden = BatchNorm()(nn.Conv(4, (3, 3), 2)(hidden), train=train, mask=mask)
+            features = hidden.mean((1, 2))
+            return Outputs(Linear(3)(features), features, (hidden,))
+
+    model, prepare = functions(Network()), partial(normalize, mean=(0.3,), std=(0.4,))
+    weights = trained(make("snapshots", model, count=2), labelled=IDS < 4, epochs=2)[0].weights
     zeros = jax.tree.map(jnp.zeros_like, weights.batch_stats)
     _, once = jax.jit(model.outputs_train)(
         weights.teacher._replace(batch_stats=zeros), prepare(IMAGES[:4]), jnp.ones(4), jax.random.key(0)

@@ -139,7 +139,7 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing():
 def test_a_score_written_plainly_is_swept_without_grouped_convolutions():
     model = small_cnn(10, width=4)
     images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-    weights = model.init(jax.random.key(0), images)
+    weights = jax.jit(model.init)(jax.random.key(0), images)
 
     def gradient_norm(params, image):
         loss = lambda params: model.apply(weights._replace(params=params), image[None]).max()  # noqa: E731
@@ -150,7 +150,7 @@ def test_a_score_written_plainly_is_swept_without_grouped_convolutions():
     assert "feature_group_count = 5" in jax.jit(score_fn).lower(weights.params, images).as_text()
     assert "feature_group_count = 5" not in compiled
     np.testing.assert_allclose(
-        score_pool(score_fn, weights.params, images), score_fn(weights.params, images), rtol=1e-4
+        score_pool(score_fn, weights.params, images), jax.jit(score_fn)(weights.params, images), rtol=1e-4
     )
 
 

@@ -4,7 +4,7 @@ Command: python -m experiments.run --config=fashion_mnist_random_small
 Protocol: ResNet-18 of width 16, dropout .3, Adam, weights carried over; 20 class-balanced labels, then 10 queries of
   10 from a random 1,000; batch 10, 8 epochs per cycle; the first 2,000 test images; 3 seeds.
 Reference: none is published for this setting.
-Deviations: a setting of our own, made to fit 24 methods and 3 seeds into an hour of two CPU cores.
+Deviations: a setting of our own, made to fit all methods and 3 seeds into four hours of one CPU core.
 """
 
 from experiments.configs import fashion_mnist_random

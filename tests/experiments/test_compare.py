@@ -17,8 +17,8 @@ def test_holm_by_hand():
 
 def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_it():
     base = configs.load("digits_random")
-    trials = compare.trials_of(base, compare._methods(None))
-    assert {name.split("/")[1] for name in trials} == ACQUISITIONS.keys() | set(compare.VARIANTS)
+    trials = compare.trials_of(base, [*ACQUISITIONS, *compare.VARIANTS])
+    assert set(compare._methods(None)) == ACQUISITIONS.keys() - {"saal_bound"} | set(compare.VARIANTS)
     for name, config in trials.items():
         recipe, method = name.split(":")[0].split("/")
         assert (config.recipe.name, config.acquisition.name) == (recipe, method)
