@@ -6,6 +6,7 @@ compared with Random under the same. Finished runs are read, unfinished ones con
 
 import argparse
 import csv
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -23,7 +24,7 @@ from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.errors import InputError
 from saal_jax.recipes import RECIPES
 
-# The defaults of a recipe are those of its paper, for thousands of labels; these are for tens.
+# The defaults of a recipe are those of its paper, for thousands of labels; these are for fewer than a hundred at first.
 FOR_FEW_LABELS = {"semi_supervised_loss_prediction": {"left_out": 2, "unlabelled_batch": 128}}
 # Where several recipes offer what a method needs: that of its paper.
 OF_ITS_PAPER = {"sslpm": "semi_supervised_loss_prediction"}
@@ -36,7 +37,7 @@ VARIANTS = (
     "saal:mode=diff_diversity",
     "gradient_norm:labels=expected",
 )
-COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random", "area - random", "p")
+COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random", "p", "area - random", "p")
 
 
 def main(argv=None) -> int:
@@ -63,6 +64,9 @@ def main(argv=None) -> int:
             run(trials[name], root / name, arguments.data_dir)
             jax.clear_caches()  # no two runs share a compiled function
         print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the interpreter's last flush)
+        return 141
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,7 +77,9 @@ def main(argv=None) -> int:
 
 
 def _methods(listed):
-    chosen = [*sorted(ACQUISITIONS.keys() - SAME_CHOICE), *VARIANTS] if listed is None else listed.split(",")
+    if listed is None:
+        return [*sorted(ACQUISITIONS.keys() - SAME_CHOICE), *VARIANTS]
+    chosen = [method.strip() for method in listed.split(",")]
     for method in chosen:
         name, *options = method.split(":")
         if name not in ACQUISITIONS:
@@ -92,7 +98,7 @@ def _part(names, part):
 
 def trials_of(base, methods) -> dict:
     """The config of every method, and of Random under each recipe that is used, by `recipe/method`."""
-    trials = {}
+    trials, base = {}, base.but(acquisition={"name": "random"})  # and with that, every other at its own defaults
     for method in methods:
         name, *options = method.split(":")
         preferred = OF_ITS_PAPER.get(name, base.recipe.name)
@@ -100,7 +106,7 @@ def trials_of(base, methods) -> dict:
         if under is None:
             raise InputError(f"no recipe offers what {name} needs: {', '.join(needs(name))}")
         assignments = [f"--config.acquisition.{option}" for option in options]
-        trials[f"{under.recipe.name}/random"] = under.but(acquisition={"name": "random"})
+        trials[f"{under.recipe.name}/random"] = under
         trials[f"{under.recipe.name}/{method}"] = configs.override(under.but(acquisition={"name": name}), assignments)
     return trials
 
@@ -109,7 +115,8 @@ def _recipes(base, first):
     """The config under every recipe, `first` first."""
     for name in dict.fromkeys([first, *RECIPES]):
         own = name == base.recipe.name
-        yield base if own else base.but(recipe={"name": name, **FOR_FEW_LABELS.get(name, {})})
+        options = FOR_FEW_LABELS.get(name, {}) if base.initial_labels < 100 else {}
+        yield base if own else base.but(recipe={"name": name, **options})
 
 
 def _offered(config):
@@ -137,9 +144,10 @@ def table(runs: dict, root: Path) -> str:
         if len(seeds) >= 2 and not name.endswith("/random"):
             differences = np.array([values[seed] for seed in seeds]) - [random[seed] for seed in seeds]
             rows[name] += map(interval, differences.T)
-            p_values[name] = float(stats.ttest_1samp(differences[:, 1], 0).pvalue)
-    for name, p in holm(p_values).items():
-        rows[name].append(f"{p:.3f}")
+            p_values[name] = [_p_value(column) for column in differences.T]
+    for column, place in ((0, 6), (1, 8)):
+        for name, p in holm({name: values[column] for name, values in p_values.items()}).items():
+            rows[name].insert(place, f"{p:.3f}")
     padded = [[*row, *[""] * (len(COLUMNS) - len(row))] for row in (list(COLUMNS), *rows.values())]
     widths = [max(map(len, column)) for column in zip(*padded, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in padded]
@@ -147,11 +155,16 @@ def table(runs: dict, root: Path) -> str:
         f"Percent at {labels} labels; mean +- sd over seeds. Differences are paired by seed, with a 95 % interval;"
     )
     lines.append(
-        "p of the difference in area, corrected for the number of methods (Holm). Seconds: median of all queries."
+        "p of the difference before it, corrected for the number of methods (Holm). Seconds: median of all queries."
     )
     if min(map(len, measured.values())) < 5:
         lines.append("Fewer than five seeds: too few to tell small differences from chance.")
     return "\n".join(lines)
+
+
+def _p_value(differences):
+    """Of a t test that their mean is 0; 1 where all of them are."""
+    return float(stats.ttest_1samp(differences, 0).pvalue) if differences.any() else 1.0
 
 
 def holm(p_values: dict) -> dict:

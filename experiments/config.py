@@ -88,7 +88,8 @@ class Config(Section):
         {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
     )
     embeddings: str | None = Field(
-        None, description=".npy file [N, D], a row per image of the split, for methods that choose by features"
+        None,
+        description=".npy file [N, D] for methods that choose by features; rows as in saal_jax.data.load(NAME).train",
     )
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
@@ -119,6 +120,13 @@ class Config(Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError("each seed may be named once")
         return seeds
+
+    @pydantic.field_validator("pool_subset")
+    @classmethod
+    def _enough_to_choose_from(cls, pool_subset, info):
+        if pool_subset is not None and pool_subset < info.data.get("query_size", 0):
+            raise ValueError(f"query_size is {info.data['query_size']}: let it be at least that")
+        return pool_subset
 
     def but(self, **changes):
         """This config with some keys changed; sections are merged, and start afresh where their name changes."""
@@ -159,7 +167,8 @@ def load(name: str) -> Config:
             )
         return module.config
     if name not in names():
-        raise InputError(f"--config={name}: there is no such config{_nearest(name, names())}; --help lists them all")
+        known = "`python -m experiments.run --help` lists them all"
+        raise InputError(f"--config={name}: there is no such config{_nearest(name, names())}; {known}")
     return importlib.import_module(f"{configs.__name__}.{name}").config
 
 

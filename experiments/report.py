@@ -63,9 +63,10 @@ def area(num_labelled, accuracy) -> float:
     return float(np.trapezoid(accuracy, num_labelled) / (num_labelled[-1] - num_labelled[0]))
 
 
-def upto(limit: int, curves: dict) -> dict:
-    """The part of each curve with at most `limit` labels."""
-    return {seed: (labels[labels <= limit], accuracy[labels <= limit]) for seed, (labels, accuracy) in curves.items()}
+def between(low: int, high: int, curves: dict) -> dict:
+    """The part of each curve from `low` to `high` labels."""
+    kept = {seed: (labels >= low) & (labels <= high) for seed, (labels, _) in curves.items()}
+    return {seed: (labels[kept[seed]], accuracy[kept[seed]]) for seed, (labels, accuracy) in curves.items()}
 
 
 def figures(curves: dict) -> dict:
@@ -74,13 +75,22 @@ def figures(curves: dict) -> dict:
 
 
 def table(runs: dict) -> str:
-    """Mean and sd of final accuracy and area under the curve, and each run's paired difference to the last one."""
-    reached = [labels[-1] for curves in runs.values() for labels, _ in curves.values()]
-    measured = {name: figures(upto(min(reached), curves)) for name, curves in runs.items()}
+    """Mean and sd of final accuracy and area under the curve, and each run's paired difference to the last one.
+
+    Looked at is what lies between the fewest and the most labels at which all curves have an accuracy.
+    """
+    grids = [labels.tolist() for curves in runs.values() for labels, _ in curves.values()]
+    shared, every = set.intersection(*map(set, grids)), set().union(*grids)
+    if not shared:
+        raise InputError(
+            "the runs have no number of labels in common: compare runs of one initial_labels and query_size"
+        )
+    low, high = min(shared), max(shared)
+    measured = {name: figures(between(low, high, curves)) for name, curves in runs.items()}
     lines = [f"{'':24}{'labels':>8}{'seeds':>7}{'final accuracy':>20}{'area under curve':>20}"]
     for name, values in measured.items():
         final, areas = np.array(list(values.values())).T
-        lines.append(f"{name:24}{min(reached):>8}{len(values):>7}{mean_sd(final):>20}{mean_sd(areas):>20}")
+        lines.append(f"{name:24}{high:>8}{len(values):>7}{mean_sd(final):>20}{mean_sd(areas):>20}")
     *others, base = measured
     for name in others:
         seeds = sorted(measured[name].keys() & measured[base].keys())
@@ -91,8 +101,10 @@ def table(runs: dict) -> str:
     lines.append("Percent; mean +- sd over seeds.")
     if others:
         lines[-1] += " Differences are paired by seed, with a 95 % confidence interval (t)."
-    if max(reached) > min(reached):
-        lines.append(f"Compared at {min(reached)} labels, the most that every seed has; some have {max(reached)}.")
+    if (low, high) != (min(every), max(every)):
+        lines.append(
+            f"Compared from {low} to {high} labels, which every seed has; there are {min(every)} to {max(every)}."
+        )
     if min(map(len, runs.values())) < 5:
         lines.append("Fewer than five seeds: too few to tell small differences from chance.")
     return "\n".join(lines)
@@ -113,7 +125,8 @@ def draw(path: Path, runs: dict, released: dict):
     """Learning curves: mean over seeds, with a band of one sd, and the released curves in grey."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     if released:
-        labels, mean, _ = _band(upto(max(labels[-1] for run in runs.values() for labels, _ in run.values()), released))
+        most = max(labels[-1] for run in runs.values() for labels, _ in run.values())
+        labels, mean, _ = _band(between(0, most, released))
         axes.plot(
             labels, mean, color="grey", linestyle="--", label=f"SAAL, released by the authors ({len(released)} seeds)"
         )
@@ -157,11 +170,12 @@ def main():
         except (FileNotFoundError, ValueError):
             config = {}
         picture.parent.mkdir(parents=True, exist_ok=True)
+        found = table(runs)
         draw(picture, runs, released_curves(config))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(table(runs))
+    print(found)
     print(f"picture: {picture}")
     print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in arguments.workdir))
 

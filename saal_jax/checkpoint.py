@@ -121,7 +121,7 @@ def load_model(workdir, seed: int | None = None):
       apply_fn, params = saal_jax.load_model("results/digits_saal")
       scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
     """
-    root = Path(workdir) / "checkpoints"
+    root = Path(workdir).expanduser() / "checkpoints"
     seeds = saved_seeds(root) if seed is None else [seed]
     found = next(filter(None, (load_newest(root / f"seed_{seed}") for seed in seeds)), None)
     if found is None:

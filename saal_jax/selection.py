@@ -32,7 +32,10 @@ def _selector(select):
     @functools.wraps(select)
     def wrapped(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
-        key, k = given.pop("key"), given.pop("k")
+        key, k, ids = given.pop("key"), given.pop("k"), given["ids"]
+        dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype
+        if not np.issubdtype(dtype, np.integer):
+            raise InputError(f"ids are of dtype {dtype}: pass a whole number per example, such as np.arange(N)")
         arrays = {name: jnp.asarray(value) for name, value in given.items() if value is not None}
         shapes = [array.shape for array in arrays.values()]
         if k < 0 or arrays["available"].ndim != 1 or {shape[:1] for shape in shapes} != {arrays["ids"].shape}:

@@ -118,6 +118,12 @@ def test_what_does_not_fit_is_one_line(arguments):
             select(jax.random.key(0), *arguments)
 
 
+def test_names_are_no_ids():
+    with pytest.raises(InputError, match="ids are of dtype <U1: pass a whole number per example"):
+        top_k(jax.random.key(0), np.ones(3), np.array(list("abc")), np.ones(3, bool), 1)
+    assert top_k(jax.random.key(0), [1.0, 2.0], [0, 1], [True, True], 1).indices.tolist() == [1]
+
+
 def test_negative_weights_are_refused():
     with pytest.raises(InputError, match="weights go down to -1"):
         kmeans_plusplus(jax.random.key(0), np.ones(3), np.arange(3), np.ones(3, bool), 1, np.array([1.0, -1.0, 0.0]))

@@ -43,7 +43,7 @@ def read(path: str, split: str, test_split: str, cache_dir: str | None, image_si
         known = ", ".join(classes)
         raise InputError(f"{path}: {unknown[0]} is of a class that {split} lacks ({known}); rename or add the class")
     every = chosen[0] + chosen[1]
-    key = content_key(["folder", str(image_size), *every], [root / name for name in every])
+    key = content_key(["folder, upright", str(image_size), *every], [root / name for name in every])
     (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size)])
     labels = np.array([classes.index(found[name][1]) for name in every], np.int32)
     cut = len(chosen[0])
@@ -87,7 +87,7 @@ def _find(root, pattern, path):
 
 def _decode(root, names, image_size):
     channels = 1 if all(_is_grey(root / name) for name in names) else 3
-    decoded = (images.decode(root / name, channels, image_size, str(root / name)) for name in names)
+    decoded = (images.decode(root / name, channels, image_size, str(root / name), upright=True) for name in names)
     return images.stack(decoded, names, str(root))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from saal_jax.errors import InputError
 
@@ -11,13 +11,15 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # more than 8 bits a pixel: converting would clip
 
 
-def decode(file, channels: int, image_size: int | None, where: str) -> np.ndarray:
+def decode(file, channels: int, image_size: int | None, where: str, *, upright: bool = False) -> np.ndarray:
     """Decodes an image file (path or file object) to uint8 [H, W, channels], resized where `image_size` is given.
 
-    `where` names the image in errors.
+    `where` names the image in errors; `upright` turns it as its EXIF orientation says.
     """
     try:
         with Image.open(file) as image:
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
             deep = image.mode in DEEP
             pixels = np.asarray(image if deep or image.mode == MODES[channels] else image.convert(MODES[channels]))
     except Exception as error:  # damaged files raise OSError, SyntaxError, struct.error, ... by format

@@ -77,6 +77,8 @@ def load(
 
         data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size)
     class_names = tuple(data[2])
+    if len(set(class_names)) < len(class_names):
+        raise InputError(f"{source}: two of the class names are the same ({', '.join(class_names)}); rename one")
     train = _checked(Split(*data[0]), f"{source}, {split}", len(class_names))
     test = _checked(Split(*data[1]), f"{source}, {test_split}", len(class_names))
     train, test = (part._replace(images=images.resize(part.images, image_size)) for part in (train, test))
@@ -100,7 +102,7 @@ def _parse(name, split):
 
 
 def _is_folder(source):
-    if source.startswith((".", "/", "~")):
+    if source.startswith((".", "/", "~")) or source.endswith("/"):
         return True
     if not Path(source).is_dir():
         return False

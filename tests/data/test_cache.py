@@ -33,7 +33,7 @@ def make_folder(root, offset=0):
 def decodings(monkeypatch):
     """Grows by one with every image that is decoded."""
     calls, decode = [], images.decode
-    monkeypatch.setattr(images, "decode", lambda *args: (calls.append(args), decode(*args))[1])
+    monkeypatch.setattr(images, "decode", lambda *args, **options: (calls.append(args), decode(*args, **options))[1])
     return calls
 
 

@@ -71,6 +71,16 @@ def test_jpeg_and_capital_suffixes(folder, read):
     assert abs(by_id["train/cat/b.jpeg"].astype(int) - 99).max() <= 2
 
 
+def test_photos_stand_upright(folder, read):
+    path, _ = folder
+    pixels, turned = np.zeros((6, 5, 3), np.uint8), Image.Exif()
+    pixels[:3] = 200
+    turned[0x0112] = 3  # by half a turn
+    Image.fromarray(pixels).save(path / "train/cat/a.png", exif=turned)
+    train = read(path).train
+    np.testing.assert_array_equal(train.images[train.ids.tolist().index("train/cat/a.png")], pixels[::-1])
+
+
 def test_all_grey_is_one_channel(tmp_path, read):
     pixels = {f"{split}/{label}/0.png": picture(4, 4) for split in ("train", "test") for label in "ab"}
     for name, image in pixels.items():
@@ -179,6 +189,7 @@ def test_unreadable_file(folder, refused):
 def test_bad_folders(folder, tmp_path, refused):
     path, _ = folder
     refused(tmp_path / "none", "no such folder", name=str(tmp_path / "none"))
+    refused("none/", "no such folder", name="none/")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "train/<class>/*.png", name=str(tmp_path / "empty"))
     refused("'valid'", "test (4 examples), train (6 examples)", name=str(path), split="valid")

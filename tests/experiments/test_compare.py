@@ -1,5 +1,6 @@
 """The comparison: every method under a recipe that fits, beside Random under the same, and the figures by hand."""
 
+import numpy as np
 import pytest
 
 from experiments import compare
@@ -15,6 +16,11 @@ def test_holm_by_hand():
     assert compare.holm({"a": 0.9, "b": 0.6}) == {"b": 1.0, "a": 1.0}
 
 
+def test_seeds_without_any_difference_are_no_evidence():
+    assert compare._p_value(np.zeros(5)) == 1
+    assert compare._p_value(np.array([1.0, 2.0, 3.0])) == pytest.approx(0.0742, abs=1e-4)  # t = 2 sqrt 3
+
+
 def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_it():
     base = configs.load("digits_random")
     trials = compare.trials_of(base, [*ACQUISITIONS, *compare.VARIANTS])
@@ -26,6 +32,14 @@ def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_i
         assert trials[f"{recipe}/random"] == config.but(acquisition={"name": "random"})
     assert trials["supervised/saal"] == configs.load("digits_saal")
     assert trials["supervised/saal:mode=max"] == configs.load("digits_saal").but(acquisition={"mode": "max"})
+    other = configs.load("digits_saal").but(acquisition={"rho": 0.3})
+    assert compare.trials_of(other, ["saal"])["supervised/saal"] == configs.load("digits_saal")  # at its own defaults
+
+
+def test_the_recipe_of_a_paper_is_its_own_where_labels_are_many():
+    few, many = (compare.trials_of(configs.load(name), ["sslpm"]) for name in ("digits_random", "cifar10_ll4al"))
+    few, many = (trials["semi_supervised_loss_prediction/sslpm"].recipe for trials in (few, many))
+    assert (few.left_out, few.unlabelled_batch) == (2, 128) and (many.left_out, many.unlabelled_batch) == (24, 1536)
 
 
 def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
@@ -37,7 +51,7 @@ def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
     assert "supervised/saal is finished" in captured
     table = captured.split("recipe/method")[-1].splitlines()
     assert table[1].startswith("supervised/random  3") and table[2].startswith("supervised/saal")
-    assert table[1].count("+-") == 2 and table[2].count("+-") == 4
+    assert table[1].count("+-") == 2 and table[2].count("+-") == 4 and table[2].count(".") == 11  # two p among them
     assert "Fewer than five seeds" in table[-1]
 
     for name, kept in (("metrics.csv", 2), ("timings.csv", 2)):  # as if it had been killed after the first training

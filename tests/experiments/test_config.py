@@ -35,6 +35,7 @@ BASE = configs.load("digits_saal")
         ("model.width=0", "config.model.width=0: input should be greater than or equal to 1"),
         ("seeds=1,2,2", "config.seeds=(1, 2, 2): each seed may be named once"),
         ("seeds=[]", "config.seeds=[]"),
+        ("pool_subset=3", "config.pool_subset=3: query_size is 10: let it be at least that"),
         ("augmentation=flip", "config.augmentation='flip': not one of None, crop_and_flip"),
         ("seeds=4294967296", "config.seeds.0=4294967296: input should be less than 4294967296"),
         ("seeds.bar=1", "seeds has no keys of its own; write --config.seeds=VALUE"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import report
+from saal_jax import InputError
 
 
 def write_run(folder, accuracies, config=None):
@@ -57,7 +58,18 @@ def test_unfinished_runs_are_compared_at_the_labels_that_all_have(tmp_path):
     two = report.read_curves(write_run(tmp_path / "two", {1: [50, 61, 62], 2: [50, 71, 99]}))
     text = report.table({"one": one, "two": two})
     assert "65.00 +- 7.07" in text and "66.00 +- 7.07" in text and "-1.00 +- 0.00" in text
-    assert "Compared at 30 labels, the most that every seed has; some have 40." in text
+    assert "Compared from 20 to 30 labels, which every seed has; there are 20 to 40." in text
+
+
+def test_runs_of_other_steps_are_compared_where_both_have_been():
+    fine = {1: (np.array([20, 25, 30, 35, 40, 45]), np.array([1.0, 2, 3, 4, 5, 6]))}
+    coarse = {1: (np.array([30, 40, 50]), np.array([10.0, 20, 30]))}
+    text = report.table({"fine": fine, "coarse": coarse})
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[1:3]}
+    assert rows == {"fine": ["40", "1", "5.00", "4.00"], "coarse": ["40", "1", "20.00", "15.00"]}
+    assert "Compared from 30 to 40 labels, which every seed has; there are 20 to 50." in text
+    with pytest.raises(InputError, match="the runs have no number of labels in common"):
+        report.table({"fine": fine, "odd": {1: (np.array([21, 31]), np.array([1.0, 2]))}})
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
