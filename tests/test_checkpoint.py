@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, damage is found, and a full disk leaves what was there."""
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import optax
 import pytest
 
 from saal_jax import InputError, checkpoint, load_model, max_perturbed_loss
-from saal_jax.models import Weights, resnet18
+from saal_jax.models import resnet18
 from saal_jax.preprocessing import normalize
 from saal_jax.training import TrainState
 
@@ -32,10 +33,13 @@ RECORD = {
 
 @pytest.fixture(scope="module")
 def state():
-    weights = jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    stats = jax.tree.map(lambda leaf: leaf + 0.5, weights.batch_stats)
-    opt_state = optax.sgd(0.1, 0.9).init(weights.params)
-    return {"train": TrainState(Weights(weights.params, stats), opt_state), "labelled": np.arange(6) % 2 == 0}
+    generator = np.random.default_rng(0)
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    weights = jax.tree.map(lambda leaf: jnp.asarray(generator.uniform(0.1, 1, leaf.shape), leaf.dtype), shapes)
+    return {
+        "train": TrainState(weights, optax.sgd(0.1, 0.9).init(weights.params)),
+        "labelled": np.arange(6) % 2 == 0,
+    }
 
 
 def small(value=0):
@@ -154,9 +158,9 @@ def test_the_model_of_a_run_comes_back_ready_to_score(tmp_path, state):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
     apply_fn, params = load_model(tmp_path)
     chex.assert_trees_all_equal(params, state["train"].weights.params)
-    expected = MODEL.apply(state["train"].weights, normalize(images, [0.5], [0.25]))
-    np.testing.assert_allclose(apply_fn(params, images), expected, rtol=1e-6)
-    assert max_perturbed_loss(apply_fn, params, images).shape == (3,)
+    expected = jax.jit(MODEL.apply)(state["train"].weights, normalize(images, [0.5], [0.25]))
+    np.testing.assert_allclose(jax.jit(apply_fn)(params, images), expected, rtol=1e-5)
+    assert jax.eval_shape(functools.partial(max_perturbed_loss, apply_fn), params, images).shape == (3,)
     load_model(tmp_path, seed=7)
     with pytest.raises(InputError, match="no readable checkpoint of seed 8"):
         load_model(tmp_path, seed=8)
