@@ -161,6 +161,7 @@ U8, NAN = np.uint8, np.full((6, 4, 5, 3), np.nan, np.float32)
         ({"test_labels": np.array([0, 3])}, ["label 3", "'test_00001'", "0..2"]),
         ({"train_labels": np.array([0, 1, 2, -1, 1, 2])}, ["label -1", "'train_00003'", "0..2"]),
         ({"train_labels": np.array([0, 1, 2, 3, 1, 2]), "class_names": np.array(["a", "b"])}, ["label 2", "0..1"]),
+        ({"class_names": np.array(["a", "b", "a"])}, ["two of the class names are the same (a, b, a)"]),
         ({"test_labels": np.array([0, 2**32])}, [f"label {2**32}", "0..2"]),
         ({"train_ids": np.array(list("abcdea"))}, ["'a'", "more than once"]),
         ({"train_ids": np.array(list("abc"))}, ["ids [3]"]),
