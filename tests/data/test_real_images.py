@@ -1,6 +1,7 @@
 """The published figures of real CIFAR-10 and Fashion-MNIST, where they are at hand."""
 
 import numpy as np
+import pytest
 
 from saal_jax.data import load
 
@@ -16,6 +17,7 @@ def test_a_tenth_of_cifar10(real, tmp_path):
     assert len(set(data.train.ids) | set(data.test.ids)) == 15000
 
 
+@pytest.mark.slow  # decodes 60,000 images
 def test_all_of_cifar10(real, tmp_path):
     data = load("cifar10", data_dir=real, cache_dir=str(tmp_path))
     assert data.train.images.shape == (50000, 32, 32, 3)

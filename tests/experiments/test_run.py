@@ -234,6 +234,7 @@ def test_changed_images_are_noticed(tmp_path, capsys):
 REAL = Path(__file__).parents[3] / "shared" / "data" / "tfds"
 
 
+@pytest.mark.slow  # a minute of compiling
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not beside the project")
 def test_the_published_config_shrunk_to_one_step(tmp_path, capsys):
     shrunk = [
