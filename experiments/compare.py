@@ -6,7 +6,6 @@ compared with Random under the same. Finished runs are read, unfinished ones con
 
 import argparse
 import csv
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -18,7 +17,7 @@ from scipy import stats
 from experiments import config as configs
 from experiments.methods import needs
 from experiments.report import figures, interval, mean_sd, read_curves
-from experiments.run import run, warn
+from experiments.run import reader_gone, run, warn
 from experiments.setup import make_recipe
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.errors import InputError
@@ -64,9 +63,8 @@ def main(argv=None) -> int:
             run(trials[name], root / name, arguments.data_dir)
             jax.clear_caches()  # no two runs share a compiled function
         print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
-    except BrokenPipeError:  # whoever read our output has gone
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the interpreter's last flush)
-        return 141
+    except BrokenPipeError:
+        return reader_gone()
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -46,9 +46,8 @@ def main(argv=None) -> int:
     except (KeyboardInterrupt, Terminated) as stop:
         print("\nstopped; the same command continues after the last finished cycle", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
-    except BrokenPipeError:  # whoever read our output has gone
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the interpreter's last flush)
-        return 141
+    except BrokenPipeError:
+        return reader_gone()
     except OSError as error:
         where = error.filename or "standard output"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -65,6 +64,12 @@ def main(argv=None) -> int:
             raise
         print("error: out of memory: lower --config.model.width or --config.batch_size", file=sys.stderr)
         return 1
+
+
+def reader_gone() -> int:
+    """The exit status where whoever read our output has gone."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the interpreter's last flush)
+    return 141
 
 
 def warn(message):
