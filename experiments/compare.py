@@ -132,7 +132,7 @@ def table(runs: dict, root: Path) -> str:
         name: {seed: curve for seed, curve in curves.items() if curve[0][-1] == labels} for name, curves in runs.items()
     }
     measured = {name: figures(curves) for name, curves in finished.items() if curves}
-    rows, p_values = {}, {}
+    rows, paired = {}, {}
     for name, values in sorted(measured.items()):
         final, areas = np.array(list(values.values())).T
         seconds = np.median(_query_seconds(root / name))
@@ -141,11 +141,11 @@ def table(runs: dict, root: Path) -> str:
         seeds = sorted(values.keys() & random.keys())
         if len(seeds) >= 2 and not name.endswith("/random"):
             differences = np.array([values[seed] for seed in seeds]) - [random[seed] for seed in seeds]
-            rows[name] += map(interval, differences.T)
-            p_values[name] = [_p_value(column) for column in differences.T]
-    for column, place in ((0, 6), (1, 8)):
-        for name, p in holm({name: values[column] for name, values in p_values.items()}).items():
-            rows[name].insert(place, f"{p:.3f}")
+            paired[name] = differences.T
+    for figure in (0, 1):  # final accuracy, then area
+        corrected = holm({name: _p_value(differences[figure]) for name, differences in paired.items()})
+        for name, differences in paired.items():
+            rows[name] += [interval(differences[figure]), f"{corrected[name]:.3f}"]
     padded = [[*row, *[""] * (len(COLUMNS) - len(row))] for row in (list(COLUMNS), *rows.values())]
     widths = [max(map(len, column)) for column in zip(*padded, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in padded]

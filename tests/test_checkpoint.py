@@ -159,7 +159,7 @@ def test_the_model_of_a_run_comes_back_ready_to_score(tmp_path, state):
     apply_fn, params = load_model(tmp_path)
     chex.assert_trees_all_equal(params, state["train"].weights.params)
     expected = jax.jit(MODEL.apply)(state["train"].weights, normalize(images, [0.5], [0.25]))
-    np.testing.assert_allclose(jax.jit(apply_fn)(params, images), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(apply_fn)(params, images), expected, rtol=1e-6)
     assert jax.eval_shape(functools.partial(max_perturbed_loss, apply_fn), params, images).shape == (3,)
     load_model(tmp_path, seed=7)
     with pytest.raises(InputError, match="no readable checkpoint of seed 8"):

@@ -35,6 +35,9 @@ def test_padded_rows_change_nothing(name):
     (padded_logits, *_), padded_stats = outputs_train(weights, images.at[3].set(1e3), mask, jax.random.key(0))
     np.testing.assert_array_equal(padded_logits[:3], logits[:3])
     jax.tree.map(np.testing.assert_array_equal, padded_stats, stats)
+    (alone, *_), stats_alone = outputs_train(weights, images[:3], jnp.ones(3), jax.random.key(0))
+    np.testing.assert_allclose(logits[:3], alone, rtol=1e-3, atol=1e-3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), stats, stats_alone)
 
 
 def test_running_variance_is_unbiased():
