@@ -8,6 +8,7 @@ from serve import serve, timed
 
 from experiments.config import load, override
 from experiments.setup import build
+from saal_jax.cpu import keep_memory
 from saal_jax.cycle import active_learning, seed_key
 from saal_jax.query import Query
 from saal_jax.sweep import score_available
@@ -22,6 +23,7 @@ def listen(event, seconds, **_):
 
 
 jax.monitoring.register_event_duration_secs_listener(listen)
+keep_memory()
 data_dir, name, *changes = sys.argv[1:]
 config = override(load(name), changes)
 setup = build(config, data_dir or None)

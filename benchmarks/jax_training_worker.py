@@ -9,10 +9,12 @@ import numpy as np
 from jax_networks import load
 from serve import serve, timed
 
+from saal_jax.cpu import keep_memory
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
 from saal_jax.training import Ingredients, TrainState, cross_entropy, make_epoch, make_step
 
+keep_memory()
 optimizer, setting = sys.argv[1:]
 stored = np.load(setting)
 model, weights = load(stored)

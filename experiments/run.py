@@ -20,6 +20,7 @@ from experiments.estimate import estimate, free_disk
 from experiments.processes import agree, end, join, on_first
 from experiments.setup import build
 from saal_jax import checkpoint
+from saal_jax.cpu import keep_memory
 from saal_jax.cycle import CycleState, active_learning, seed_key
 from saal_jax.errors import InputError
 
@@ -122,6 +123,7 @@ def _parse(argv):
 
 def run(config, directory, data_dir=None, dry_run=False):
     """Runs, or continues, every seed to its last cycle; records after each cycle."""
+    keep_memory()
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--workdir={directory} is a file: name a directory")
     with contextlib.ExitStack() as held:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from saal_jax.cpu import COMPILER_OPTIONS, with_stored_operands
 from saal_jax.devices import local, replicate, replicated, split_batches, split_rows
 from saal_jax.models import Model, Weights
 from saal_jax.optimizers import Optimizer
@@ -138,7 +139,12 @@ def make_epoch(step, ingredients):
         return jax.tree.map(lambda of_steps: split_batches(of_steps, mesh), batches)
 
     if not compiled_loop:
-        one_step = jax.jit(accumulate, donate_argnums=(0, 1), out_shardings=replicated(mesh))
+        one_step = jax.jit(
+            with_stored_operands(accumulate),
+            donate_argnums=(0, 1),
+            out_shardings=replicated(mesh),
+            compiler_options=COMPILER_OPTIONS if jax.default_backend() == "cpu" else None,
+        )
 
         def epoch(state, images, labels, batches, num_steps, key, rates):
             total, batches = replicate(jnp.zeros(()), mesh), split(batches)
