@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from saal_jax.jaxprs import evaluate, trace
+from saal_jax.jaxprs import rewritten
 
 
 def as_matrix_products(fun, *, shared=True):
@@ -36,11 +36,7 @@ def as_matrix_products(fun, *, shared=True):
             else None
         )
 
-    def wrapped(*args):
-        closed, shapes = trace(fun, *args)
-        return jax.tree.unflatten(jax.tree.structure(shapes), evaluate(closed, jax.tree.leaves(args), replace))
-
-    return wrapped
+    return rewritten(fun, replace)
 
 
 def _convolution(inputs, kernel, groups, shape, params):

@@ -5,7 +5,7 @@ import platform
 
 import jax
 
-from saal_jax.jaxprs import bind, evaluate, trace
+from saal_jax.jaxprs import bind, rewritten
 
 # Reductions and products by YNNPACK, as XLA has it; convolutions by Eigen, whose gradients of kernels are up to three
 # times faster.
@@ -27,11 +27,7 @@ def with_stored_operands(fun):
             return None
         return bind(equation, jax.lax.optimization_barrier(inputs))
 
-    def wrapped(*args):
-        closed, shapes = trace(fun, *args)
-        return jax.tree.unflatten(jax.tree.structure(shapes), evaluate(closed, jax.tree.leaves(args), replace))
-
-    return wrapped
+    return rewritten(fun, replace)
 
 
 def keep_memory():

@@ -34,6 +34,18 @@ def evaluate(closed, leaves, replace=lambda equation, inputs: None):
     return [read(atom) for atom in closed.jaxpr.outvars]
 
 
+def rewritten(fun, replace):
+    """`fun` with some of its equations replaced, as `evaluate` does; those inside loops, branches and functions with
+    custom derivatives are left as they are.
+    """
+
+    def wrapped(*args):
+        closed, shapes = trace(fun, *args)
+        return jax.tree.unflatten(jax.tree.structure(shapes), evaluate(closed, jax.tree.leaves(args), replace))
+
+    return wrapped
+
+
 def bind(equation, inputs):
     """What the equation itself makes of `inputs`."""
     primitive = equation.primitive
