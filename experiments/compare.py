@@ -20,6 +20,7 @@ from experiments.report import figures, interval, mean_sd, read_curves
 from experiments.run import reader_gone, run, warn
 from experiments.setup import make_recipe
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.cpu import keep_memory
 from saal_jax.errors import InputError
 from saal_jax.recipes import RECIPES
 
@@ -54,6 +55,7 @@ def main(argv=None) -> int:
     unknown = [argument for argument in assignments if not argument.startswith("--config.")]
     if unknown:
         parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
+    keep_memory()
     root = (arguments.workdir or Path("results") / f"compare_{Path(arguments.config).stem}").expanduser()
     try:
         base = configs.override(configs.load(arguments.config), assignments)

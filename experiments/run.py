@@ -30,6 +30,7 @@ def main(argv=None) -> int:
     warnings.showwarning = lambda message, *_, **__: warn(message)
     signal.signal(signal.SIGTERM, _terminate)
     arguments, assignments = _parse(argv)
+    keep_memory()
     try:
         if arguments.list:
             print(methods.listing())
@@ -123,7 +124,6 @@ def _parse(argv):
 
 def run(config, directory, data_dir=None, dry_run=False):
     """Runs, or continues, every seed to its last cycle; records after each cycle."""
-    keep_memory()
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--workdir={directory} is a file: name a directory")
     with contextlib.ExitStack() as held:
