@@ -3,3 +3,8 @@
 
 class InputError(ValueError):
     """Input that cannot be used; its message is one line: what is wrong, where, and how to mend it."""
+
+
+def one_line(error: Exception) -> str:
+    """The message of a library's error, fit to be quoted in ours."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -19,8 +19,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from saal_jax.data.download import Archive, fetch
-from saal_jax.data.images import one_line
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
 
 CIFAR = "https://www.cs.toronto.edu/~kriz/"
 SVHN = "http://ufldl.stanford.edu/housenumbers/"

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterable
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from saal_jax.errors import InputError
+from saal_jax.paths import open_file, user_path
 
 # part of every key: raise it whenever the same files are decoded to different arrays
-DECODER = "1"
+DECODER = "2"
 
 
 def content_key(facts: Iterable[str], files: Iterable[Path]) -> str:
@@ -19,7 +21,7 @@ def content_key(facts: Iterable[str], files: Iterable[Path]) -> str:
     key = sha256(repr((DECODER, *facts)).encode())
     for path in files:
         try:
-            with open(path, "rb") as file:
+            with open_file(path) as file:
                 key.update(file_digest(file, "sha256").digest())
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); make it readable or remove it") from None
@@ -32,8 +34,10 @@ def cached(key: str, cache_dir: str | None, names: Iterable[str], make: Callable
     A file that cannot be read is replaced; a folder that cannot be written is no error. Files are written whole or
     not at all, so several processes may share the folder.
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "saal_jax"
-    path = Path(cache_dir or default).expanduser() / f"{key}.npz"
+    folder = user_path(cache_dir) if cache_dir else _default_folder()
+    if folder is None:
+        return list(make())
+    path = folder / f"{key}.npz"
     try:
         with open(path, "rb") as file, np.load(file) as stored:  # the zip format's checksums find flipped bits
             return [stored[name] for name in names]
@@ -46,6 +50,14 @@ def cached(key: str, cache_dir: str | None, names: Iterable[str], make: Callable
     except OSError:
         pass  # read-only or full: the next load decodes again
     return arrays
+
+
+def _default_folder():
+    try:
+        return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "saal_jax"
+    except InputError:
+        warnings.warn("no home folder: decoded images are not kept; name a folder with XDG_CACHE_HOME", stacklevel=2)
+        return None
 
 
 def _write_whole(path, arrays):

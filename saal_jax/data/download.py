@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from saal_jax.data.images import one_line
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
 
 CONNECT, STALL = 15, 10  # seconds to wait for an answer, and for the next bytes
 OTHERWISE = "try again, or prepare the data set on another machine, copy it here and name its folder with --data_dir"

@@ -1,12 +1,11 @@
 """A user's own embeddings of the pool, such as those of a self-supervised network, from a `.npy` file."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 
-from saal_jax.data.images import one_line
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
+from saal_jax.paths import open_file, user_path
 
 
 def load_embeddings(path: str, size: int) -> np.ndarray:
@@ -32,8 +31,11 @@ def load_embeddings(path: str, size: int) -> np.ndarray:
            [4., 5.]], dtype=float32)
     """
     try:
+        open_file(file := user_path(path)).close()  # refuses what is no regular file
         # what np.load does for .npy files; archives and pickles, which that takes too, are refused
-        stored = np.lib.format.open_memmap(Path(path).expanduser(), mode="r")
+        stored = np.lib.format.open_memmap(file, mode="r")
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except Exception as error:  # a damaged header raises many kinds

@@ -1,37 +1,43 @@
 """A folder of image files, in one of three layouts.
 
-- `<split>/<class>/*.png` (or jpg), for example `train/cat/1.png`.
-- `<class>/*.png`, as Caltech-101 and Caltech-256 come: one split, `all`.
+- `<split>/<class>/...`, for example `train/cat/1.png` or `train/cat/2024/may/1.jpg`.
+- `<class>/...`, as Caltech-101 and Caltech-256 come: one split, `all`.
 - Tiny ImageNet's: `train/<class>/images/*.JPEG` and `val/images/*.JPEG`, whose classes `val/val_annotations.txt` tells.
 
-An example's id is its file's relative name, and every split is in the order of a hash of these: any slice mixes the
-classes.
+A class holds the images in its folder and in all folders below. The layout has splits where there is a folder
+`train/<class>`, or where no folder at the top holds images of its own. An example's id is its file's relative name, and
+every split is in the order of a hash of these: any slice mixes the classes.
 """
 
 import hashlib
-from pathlib import Path
+import os
+import warnings
+from collections import Counter
+from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from saal_jax.data import images
 from saal_jax.data.cache import cached, content_key
 from saal_jax.data.slices import resolve
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
+from saal_jax.paths import open_file, user_path
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 ANNOTATIONS = "val/val_annotations.txt"
 
 
 def read(path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None):
-    """Reads two slices of the folder at `path`: two `(images, labels, ids)` and the class names."""
-    root = Path(path).expanduser()
+    """Reads two slices of the folder at `path`: two `(images, labels, ids)` and the class names.
+
+    Warns of files that are no images and of classes without any, which are left out.
+    """
+    root = user_path(path)
     if not root.is_dir():
         raise InputError(f"{path}: no such folder; check the path")
     found = _tiny_imagenet(root, path) if (root / ANNOTATIONS).exists() else _by_class(root, path)
     if not found:
-        layout = "train/<class>/*.png (or jpg) and test/<class>/*.png, or as <class>/*.png"
-        raise InputError(f"{path}: no images; lay them out as {layout}")
+        layout = "train/<class>/*.png and test/<class>/*.png, or as <class>/*.png"
+        raise InputError(f"{path}: no images ({', '.join(images.SUFFIXES)}); lay them out as {layout}")
     parts = {}
     for name in sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest()):
         parts.setdefault(found[name][0], []).append(name)
@@ -43,7 +49,7 @@ def read(path: str, split: str, test_split: str, cache_dir: str | None, image_si
         known = ", ".join(classes)
         raise InputError(f"{path}: {unknown[0]} is of a class that {split} lacks ({known}); rename or add the class")
     every = chosen[0] + chosen[1]
-    key = content_key(["folder, upright", str(image_size), *every], [root / name for name in every])
+    key = content_key(["folder", str(image_size), *every], [root / name for name in every])
     (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size)])
     labels = np.array([classes.index(found[name][1]) for name in every], np.int32)
     cut = len(chosen[0])
@@ -53,47 +59,86 @@ def read(path: str, split: str, test_split: str, cache_dir: str | None, image_si
 
 def _by_class(root, path):
     """The split and the class of each image, by relative name: those of its folders."""
-    nested, flat = _find(root, "*/*/*", path), _find(root, "*/*", path)
-    if flat and not any(name.startswith("train/") for name in nested):  # a class may hold folders that mean nothing
-        return {name: ("all", name.split("/")[0]) for name in flat}
-    return {name: tuple(name.split("/")[:2]) for name in nested}
+    files = _files(root, path)
+    folders = {name: tuple(name.split("/")[:-1]) for name in files if _is_image(name)}
+    shallow = any(len(above) == 1 for above in folders.values())
+    nested = {above[0] for above in folders.values() if len(above) > 1}
+    near = [name for name in nested if name.casefold() == "train"]
+    if shallow and near and "train" not in near:
+        raise InputError(f"{path}: is {near[0]} a split? Rename it to train, or lay all images out as <class>/*.png")
+    depth = 1 if shallow and "train" not in nested else 2  # how many of its folders say what an image is
+    taken = {name: above[:depth] for name, above in folders.items() if len(above) >= depth}
+    if taken:
+        _warn_of_the_rest(root, path, [name for name in files if name not in taken], set(taken.values()))
+    return {name: ("all", *above)[-2:] for name, above in taken.items()}
+
+
+def _warn_of_the_rest(root, path, rest, classes):
+    """Counts the files that are left out by suffix, and names the classes without images."""
+    if rest:
+        counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in rest).most_common()
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts[:8]) + ", ..." * (len(counts) > 8)
+        warnings.warn(f"{path}: files left out: {kinds}; the first is {min(rest)}", stacklevel=5)
+    beside = {"/".join(above[:-1]) for above in classes}
+    there = {entry.relative_to(root) for above in beside for entry in (root / above).iterdir() if entry.is_dir()}
+    empty = sorted(str(name) for name in there if name.parts not in classes and not name.name.startswith("."))
+    if empty:
+        listed = ", ".join(empty[:8]) + ", ..." * (len(empty) > 8)
+        warnings.warn(f"{path}: classes left out, as they have no image: {listed}", stacklevel=5)
 
 
 def _tiny_imagenet(root, path):
     """The same of Tiny ImageNet, whose `test` has no labels and is left out."""
     try:
-        lines = (root / ANNOTATIONS).read_text().splitlines()
+        with open_file(root / ANNOTATIONS) as file:
+            lines = file.read().decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read {ANNOTATIONS} ({images.one_line(error)}); unpack it again") from None
+        raise InputError(f"{path}: cannot read {ANNOTATIONS} ({one_line(error)}); unpack it again") from None
     rows = [f"{line}\t".split("\t") for line in lines]  # file, class, and the corners of a box
     classes = {f"val/images/{row[0]}": row[1] for row in rows}
-    val = _find(root, "val/images/*", path)
+    folders = {name: name.split("/")[:-1] for name in _files(root, path) if _is_image(name)}
+    val = {name for name, above in folders.items() if above == ["val", "images"]}
     lone = sorted(classes.keys() ^ val)
     if lone:
         absent = "val/images" if lone[0] in classes else ANNOTATIONS
         raise InputError(f"{path}: {lone[0]} is missing in {absent}; unpack both again")
-    train = {name: ("train", name.split("/")[1]) for name in _find(root, "train/*/images/*", path)}
+    train = {
+        name: ("train", above[1])
+        for name, above in folders.items()
+        if len(above) == 3 and above[0] == "train" and above[2] == "images"
+    }
     return train | {name: ("val", classes[name]) for name in val}
 
 
-def _find(root, pattern, path):
-    """The relative names of the images that fit `pattern`, hidden ones left out."""
-    found = [p.relative_to(root) for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES]
-    for name in map(str, found):
-        if "\\udc" in ascii(name):  # bytes that are no text
-            raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
-    return [p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts)]
+def _files(root, path):
+    """The relative names of all files, links followed, hidden ones left out."""
+    found, waiting = [], [(root, "", ())]
+    while waiting:
+        folder, prefix, above = waiting.pop()
+        try:
+            here, entries = os.stat(folder), list(os.scandir(folder))
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be read ({error.strerror}); make it readable or remove it") from None
+        if (here.st_dev, here.st_ino) in above:  # a link that leads back up
+            continue
+        for entry in entries:
+            name = prefix + entry.name
+            if "\\udc" in ascii(name):  # bytes that are no text
+                raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir() and not _is_image(name):
+                waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
+            else:
+                found.append(name)
+    return found
+
+
+def _is_image(name):
+    return name.lower().endswith(images.SUFFIXES)
 
 
 def _decode(root, names, image_size):
-    channels = 1 if all(_is_grey(root / name) for name in names) else 3
-    decoded = (images.decode(root / name, channels, image_size, str(root / name), upright=True) for name in names)
+    channels = 1 if all(images.is_grey(root / name) for name in names) else 3
+    decoded = (images.decode(root / name, channels, image_size, str(root / name)) for name in names)
     return images.stack(decoded, names, str(root))
-
-
-def _is_grey(path):
-    try:
-        with Image.open(path) as image:  # reads the header only
-            return image.mode in ("1", "L", "LA")
-    except OSError:
-        return True  # the decoder will say what is wrong with it

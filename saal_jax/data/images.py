@@ -1,32 +1,80 @@
-"""From image files to one array."""
+"""From image files to one array. One rule for every image that enters, whatever it comes from.
 
+PNG, JPEG, WebP, TIFF and BMP files and the first frame of GIF files; turned as their EXIF orientation says;
+transparency laid over white; 16-bit grey divided by 257. Which format it is says the content, not the suffix.
+"""
+
+import contextlib
+import math
+import os
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
+from saal_jax.paths import open_file
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow knows others, of which one starts Ghostscript
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # more than 8 bits a pixel: converting would clip
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # more than 8 bits a pixel: converting would clip
 
 
-def decode(file, channels: int, image_size: int | None, where: str, *, upright: bool = False) -> np.ndarray:
+def decode(file, channels: int, image_size: int | None, where: str) -> np.ndarray:
     """Decodes an image file (path or file object) to uint8 [H, W, channels], resized where `image_size` is given.
 
-    `where` names the image in errors; `upright` turns it as its EXIF orientation says.
+    `where` names the image in errors. Transparency is kept where `channels` is 4.
     """
     try:
-        with Image.open(file) as image:
-            if upright:
-                ImageOps.exif_transpose(image, in_place=True)
-            deep = image.mode in DEEP
-            pixels = np.asarray(image if deep or image.mode == MODES[channels] else image.convert(MODES[channels]))
+        with _opened(file) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            image = _eight_bits(image)
+            if channels < 4 and image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            pixels = np.asarray(image if image.mode == MODES[channels] else image.convert(MODES[channels]))
     except Exception as error:  # damaged files raise OSError, SyntaxError, struct.error, ... by format
         raise InputError(f"{where}: cannot read the image ({one_line(error)}); replace or remove it") from None
-    if deep:
-        raise InputError(f"{where}: the image has more than 8 bits per channel; store it with 8")
     return resize(pixels.reshape(1, *pixels.shape[:2], channels), image_size)[0]
+
+
+def is_grey(path) -> bool:
+    """Whether an image file holds shades of grey, by its header; True where it cannot be read: `decode` says why."""
+    try:
+        with _opened(path) as image:
+            return image.mode in _GREY
+    except Exception:
+        return True
+
+
+@contextlib.contextmanager
+def _opened(file):
+    """The image in a file, of which only the header is read; Pillow refuses more than 179 million pixels."""
+    with contextlib.ExitStack() as opened:
+        if isinstance(file, str | os.PathLike):
+            file = opened.enter_context(open_file(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half as many are a large photo
+            try:
+                image = Image.open(file, formats=FORMATS)
+            except UnidentifiedImageError:
+                raise ValueError(f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
+        yield opened.enter_context(image)
+
+
+def _eight_bits(image):
+    """The image with 8 bits a channel: what has 16 is divided by 257, to the nearest."""
+    if image.mode not in _DEEP:
+        return image
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise ValueError("it has more than 16 bits per channel: store it with 8 or 16")
+    values = np.asarray(image)
+    grey = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return grey
 
 
 def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
@@ -40,7 +88,7 @@ def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
         raise InputError(f"image_size is {image_size!r}; give a whole number of pixels, or None for images as they are")
     if images.shape[1:3] == (image_size, image_size):
         return images
-    resized = np.empty((len(images), image_size, image_size, images.shape[3]), np.uint8)
+    resized = _empty((len(images), image_size, image_size, images.shape[3]))
     for i, channel in np.ndindex(len(images), images.shape[3]):
         image = Image.fromarray(images[i, ..., channel])
         resized[i, ..., channel] = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
@@ -52,7 +100,7 @@ def stack(images: Iterable[np.ndarray], names: list[str], where: str) -> np.ndar
     stacked = None
     for i, image in enumerate(images):
         if stacked is None:
-            stacked = np.empty((len(names), *image.shape), np.uint8)
+            stacked = _empty((len(names), *image.shape))
         if image.shape != stacked.shape[1:]:
             raise InputError(
                 f"{where}: image {names[i]!r} is {_shape(image)} but {names[0]!r} is {_shape(stacked[0])}; "
@@ -62,10 +110,16 @@ def stack(images: Iterable[np.ndarray], names: list[str], where: str) -> np.ndar
     return stacked
 
 
-def one_line(error: Exception) -> str:
-    """The message of a library's error, fit to be quoted in ours."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _empty(shape):
+    """An array for images [N, H, W, C]; `InputError` where they are more than this machine's memory."""
+    size, memory = math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise InputError(
+            f"{shape[0]} images of {_shape(shape[1:])} take {size / 2**30:,.0f} GiB, more than the "
+            f"{memory / 2**30:,.0f} GiB of memory here; give a smaller image_size"
+        )
+    return np.empty(shape, np.uint8)
 
 
 def _shape(image):
-    return "x".join(map(str, image.shape))
+    return "x".join(map(str, getattr(image, "shape", image)))

@@ -1,13 +1,15 @@
 """The one door through which images come in: find the source, read it, check it."""
 
 import hashlib
+import os
 import re
-from pathlib import Path
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
 from saal_jax.errors import InputError
+from saal_jax.paths import user_path
 
 
 class Split(NamedTuple):
@@ -52,10 +54,14 @@ def load(
       image_size: resizes every image to `image_size` x `image_size` pixels, each axis by its own factor (bilinear with
         antialiasing, no crop); `None` leaves them as they are, and then they must be of one shape.
 
-    A folder holds png or jpg files as `train/<class>/*` and `test/<class>/*`. Without splits, as `<class>/*`, it is
-    one split in mixed order: `split="all[:80%]", test_split="all[80%:]"`. So come Caltech-101 and Caltech-256; each of
-    their folders is a class, `257.clutter` too: remove the folder, and the class is gone. Or it is Tiny ImageNet as
-    published, with the splits `train` and `val`; its `test` has no labels.
+    A folder holds images as `train/<class>/*` and `test/<class>/*`. Without splits, as `<class>/*`, it is one split in
+    mixed order: `split="all[:80%]", test_split="all[80%:]"`. So come Caltech-101 and Caltech-256; each of their folders
+    is a class, `257.clutter` too: remove the folder, and the class is gone. Folders below a class's are read too. Or it
+    is Tiny ImageNet as published, with the splits `train` and `val`; its `test` has no labels. Warnings name what is
+    left out: files that are no images, and classes without any.
+
+    Images are PNG, JPEG, WebP, TIFF or BMP files, or the first frame of GIF files; turned as their EXIF orientation
+    says, transparency laid over white, 16-bit grey divided by 257. All are of one channel where all are grey, else RGB.
 
     Returns:
       `Data`. The same images, labels and ids give the same digest, whatever they were read from.
@@ -63,13 +69,14 @@ def load(
     Raises:
       InputError: the data set, split or content cannot be used; the message says what, where and how to mend it.
     """
-    from saal_jax.data import folder, images, local  # each source's own imports are paid for by those who use it
+    from saal_jax.data import digits, folder, images, npz  # each source's own imports are paid for by those who use it
 
+    user_path(name)  # refuses what no path can be
     source, split = _parse(name, split)
     if source == "digits":
-        data = local.read_digits(split, test_split)
+        data = digits.read(split, test_split)
     elif source.endswith(".npz"):
-        data = local.read_npz(source, split, test_split)
+        data = npz.read(source, split, test_split)
     elif _is_folder(source):
         data = folder.read(source, split, test_split, cache_dir, image_size)
     else:
@@ -77,8 +84,7 @@ def load(
 
         data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size)
     class_names = tuple(data[2])
-    if len(set(class_names)) < len(class_names):
-        raise InputError(f"{source}: two of the class names are the same ({', '.join(class_names)}); rename one")
+    _check_names(source, class_names)
     train = _checked(Split(*data[0]), f"{source}, {split}", len(class_names))
     test = _checked(Split(*data[1]), f"{source}, {test_split}", len(class_names))
     train, test = (part._replace(images=images.resize(part.images, image_size)) for part in (train, test))
@@ -93,7 +99,7 @@ def load(
 def _parse(name, split):
     """`cifar10:train[:40%]` -> (`cifar10`, `train[:40%]`)."""
     found = re.fullmatch(r"(.+?)(?::([A-Za-z][\w-]*))?(\[[^\[\]]*\])", name)
-    if Path(name).exists() or not found:
+    if os.path.exists(name) or not found:
         return name, split
     source, named, part = found.groups()
     if "[" in split or "+" in split or (named and split not in ("train", named)):
@@ -104,11 +110,29 @@ def _parse(name, split):
 def _is_folder(source):
     if source.startswith((".", "/", "~")) or source.endswith("/"):
         return True
-    if not Path(source).is_dir():
+    if not os.path.isdir(source):
         return False
     from saal_jax.data import prepared
 
     return source not in prepared.known_names()
+
+
+def _check_names(source, class_names):
+    seen = {}
+    for name in class_names:
+        _check_text(f"{source}: the class name", name)
+        look = unicodedata.normalize("NFKC", name).strip()
+        if look in seen:
+            same = "the same" if seen[look] == name else f"alike to the eye, {seen[look]!a} and {name!a}"
+            raise InputError(f"{source}: two of the class names are {same} ({', '.join(class_names)}); rename one")
+        seen[look] = name
+
+
+def _check_text(what, text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} {text!a} is no text that can be written; rename it") from None
 
 
 def _checked(split, where, num_classes):
@@ -119,6 +143,8 @@ def _checked(split, where, num_classes):
         value, example = split.labels[wrong[0]], split.ids[wrong[0]]
         valid = f"0..{num_classes - 1}"
         raise InputError(f"{where}: label {value} of example {str(example)!r} is outside {valid}; correct or remove it")
+    for example in split.ids.tolist():
+        _check_text(f"{where}: the example id", example)
     values, counts = np.unique(split.ids, return_counts=True)
     if len(values) < len(split.ids):
         twice = values[counts > 1][0]

@@ -12,7 +12,8 @@ import tensorflow_datasets as tfds
 from saal_jax.data import images
 from saal_jax.data.cache import cached, content_key
 from saal_jax.data.slices import ranges, resolve
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
+from saal_jax.paths import user_path
 
 
 def read(name: str, split: str, test_split: str, data_dir: str | None, cache_dir: str | None, image_size: int | None):
@@ -43,7 +44,7 @@ def known_names() -> list[str]:
 
 def open_builder(name: str, data_dir: str | None):
     """A builder over the files of `name` in `data_dir`, which prepares them first where it can."""
-    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    folder = str(user_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
     try:
         parsed, wanted = tfds.core.naming.parse_builder_name_kwargs(name)
     except ValueError:
@@ -55,6 +56,9 @@ def open_builder(name: str, data_dir: str | None):
     from saal_jax.data import builders
 
     dataset = str(parsed)
+    inside = next((above for above in (Path(folder), Path(folder).parent) if above.name == dataset), None)
+    if inside and [*Path(folder).glob("features.json"), *Path(folder).glob("*/features.json")]:
+        raise InputError(f"data_dir {folder} lies in the data set itself; give the folder above, {inside.parent}")
     if builders.can_prepare(dataset, **wanted):
         builders.prepare(dataset, folder)
         return _open(name, folder)
@@ -75,7 +79,7 @@ def _open(name, folder):
     except tfds.core.DatasetNotFoundError:
         raise
     except Exception as error:  # metadata that do not parse raise all sorts of errors
-        reason = images.one_line(error)
+        reason = one_line(error)
         raise InputError(f"{name} in {folder}: cannot read its metadata ({reason}); prepare it again") from None
     if tfds.core.FileFormat.ARRAY_RECORD not in builder.info.available_file_formats():
         raise InputError(
@@ -132,10 +136,10 @@ def _decode(builder, keys, spec, wanted, image_size, where):
     try:
         records = source.__getitems__(list(range(len(source))))
     except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
-        reason = images.one_line(error)
+        reason = one_line(error)
         raise InputError(f"{where}: cannot read the records of {spec} ({reason}); copy or prepare it again") from None
     if "id" in builder.info.features:
-        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in (record["id"] for record in records)]
+        ids = [_text(record["id"], where) for record in records]
     else:
         ids = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
     channels = builder.info.features[image_key].shape[-1]
@@ -145,3 +149,10 @@ def _decode(builder, keys, spec, wanted, image_size, where):
     )
     labels = np.array([record[label_key] for record in records], np.int32)
     return images.stack(decoded, ids, where), labels, np.array(ids)
+
+
+def _text(value, where):
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: the id {value!r} is not UTF-8; prepare it again with ids of text") from None

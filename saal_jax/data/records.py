@@ -5,7 +5,7 @@ import io
 import numpy as np
 
 from saal_jax.data import images, prepared
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
 
 
 class Records:
@@ -39,7 +39,7 @@ class Records:
         try:
             records = self._source.__getitems__([int(position) for position in positions])
         except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
-            reason = images.one_line(error)
+            reason = one_line(error)
             raise InputError(f"{self._where}: cannot read its records ({reason}); prepare it again") from None
         decoded = (
             images.decode(io.BytesIO(record[self._key]), *self._kind, f"{self._where}, example {name}")

@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 from saal_jax.errors import InputError
 
 Ranges = list[tuple[str, int, int]]
@@ -42,3 +44,12 @@ def ranges(spec: str, lengths: dict[str, list[int]], where: str) -> Ranges:
     if any(stop <= start for _, start, stop in found):
         raise InputError(f"{where}: split {spec!r} selects no examples; training and testing need at least one each")
     return found
+
+
+def take_both(parts: dict, split: str, test_split: str, where: str):
+    """Cuts two slices out of whole splits, `{name: (images, labels, ids)}`."""
+    pair = resolve(split, test_split, {name: [len(part[1])] for name, part in parts.items()}, where)
+    return [
+        tuple(np.concatenate([parts[name][i][start:stop] for name, start, stop in ranges]) for i in range(3))
+        for ranges in pair
+    ]

@@ -1,5 +1,6 @@
 """What was decoded once is not decoded again, unless its content changed."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from saal_jax.data import images, load
 from saal_jax.data.cache import cached
+from saal_jax.errors import InputError
 
 from . import custom
 
@@ -171,3 +173,22 @@ def test_default_folder(source, tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     cached("k", None, ["a"], lambda: [np.zeros(3)])
     assert (Path.home() / ".cache" / "saal_jax" / "k.npz").exists()
+
+
+def test_without_a_home_nothing_is_kept(source, monkeypatch):
+    """As in a container whose user has no entry in /etc/passwd."""
+    _, read = source
+    first = read(Path.home())
+
+    def no_home(path):
+        return path if os.fspath(path).startswith("~") else os.fspath(path)
+
+    monkeypatch.setattr("os.path.expanduser", no_home)
+    with pytest.warns(UserWarning, match="no home folder: decoded images are not kept"):
+        assert same(first, read(""))
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-that-name")
+    with pytest.warns(UserWarning, match="XDG_CACHE_HOME"):
+        assert same(first, read(""))
+    with pytest.raises(InputError, match="no such home folder"):
+        read("~nobody-of-that-name/cache")

@@ -1,5 +1,7 @@
 """Folders of image files."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -164,10 +166,61 @@ def test_images_of_different_shapes_resized(folder, read):
             assert np.array_equal(image, np.asarray(Image.fromarray(want).resize((5, 5), Image.Resampling.BILINEAR)))
 
 
-def test_more_than_8_bits(folder, refused):
+def test_more_than_16_bits(folder, refused):
     path, _ = folder
-    Image.fromarray(np.full((6, 5), 60000, np.uint16)).save(path / "train/cat/deep.png")
-    refused(path / "train/cat/deep.png", "8 bits", name=str(path))
+    Image.fromarray(np.full((6, 5), 60000, np.int32)).save(path / "train/cat/deep.tif")
+    refused(path / "train/cat/deep.tif", "more than 16 bits", name=str(path))
+
+
+def test_what_lies_deeper_belongs_to_its_class(folder, read):
+    path, _ = folder
+    save(path / "train/cat/2024/may/1.png", picture(6, 5, 3))
+    save(path / "train/bird/2024/1.bmp", picture(6, 5, 3))
+    data = read(path)
+    assert data.class_names == ("bird", "cat", "dog") and len(data.train.ids) == 8
+    labels = dict(zip(data.train.ids.tolist(), data.train.labels.tolist(), strict=True))
+    assert (labels["train/cat/2024/may/1.png"], labels["train/bird/2024/1.bmp"]) == (1, 0)
+    (path / "train/cat/again").symlink_to(path / "train/cat")  # leads back up: its images are there already
+    (path / "train/more dogs").symlink_to(path / "train/dog")
+    assert len(read(path).train.ids) == 8 + sum(name.startswith("train/dog/") for name in labels)
+
+
+def test_what_is_left_out_is_counted_and_named(folder, read):
+    path, _ = folder
+    for name in ("train/cat/a.heic", "train/cat/b.HEIC", "train/c.png", "notes.md", "train/cat/.DS_Store", "LICENSE"):
+        (path / name).write_text("")
+    (path / "train/fish").mkdir()
+    (path / "extra/fish").mkdir(parents=True)  # beside the splits
+    with pytest.warns(UserWarning) as said:
+        read(path)
+    assert [str(warning.message) for warning in said] == [
+        f"{path}: files left out: 2 .heic, 1 .md, 1 no suffix, 1 .png; the first is LICENSE",
+        f"{path}: classes left out, as they have no image: train/fish",
+    ]
+    assert {warning.filename for warning in said} == {__file__}  # the caller's own line
+
+
+def test_a_split_in_capitals_is_asked_for(folder, refused, read):
+    path, _ = folder
+    (path / "train").rename(path / "Train")
+    save(path / "Train/stray.png", picture(6, 5, 3))
+    refused(path, "is Train a split? Rename it to train", name=str(path))
+    (path / "Train/stray.png").unlink()
+    assert len(read(path, split="Train").train.ids) == 6  # nothing else it could be
+
+
+def test_classes_that_look_alike(folder, refused):
+    path, _ = folder
+    for split in ("train", "test"):
+        for name in ("caf\u00e9", "cafe\u0301"):
+            save(path / split / name / "0.png", picture(6, 5, 3))
+    refused("alike to the eye", "'cafe\\u0301' and 'caf\\xe9'", name=str(path))
+
+
+def test_what_would_be_waited_for(folder, refused):
+    path, _ = folder
+    os.mkfifo(path / "train/cat/pipe.png")
+    refused(path / "train/cat/pipe.png", "no regular file", name=str(path))
 
 
 def test_a_class_that_training_lacks(folder, refused):
@@ -198,14 +251,15 @@ def test_bad_folders(folder, tmp_path, refused):
 
 @pytest.fixture
 def objects(tmp_path):
-    """As Caltech-256 comes: 30 pictures of two classes and one of clutter, of several shapes, some grey; no splits."""
+    """As Caltech-256 comes: 31 pictures of two classes and one of clutter, of several shapes, some grey; no splits."""
     path, pictures = tmp_path / "256_ObjectCategories", {}
     for i in range(31):
         label = "257.clutter" if i == 30 else ["001.ak47", "056.dog"][i % 2]
         pictures[f"{label}/{i:04d}.jpg"] = label
         save(path / label / f"{i:04d}.jpg", np.full([(6, 9, 3), (7, 5), (8, 8, 3)][i % 3], 8 * i, np.uint8))
     (path / "056.dog/greg/vision309").mkdir(parents=True)  # Caltech-256 has such
-    save(path / "056.dog/greg/lost.jpg", picture(6, 9, 3))
+    pictures["056.dog/greg/0031.jpg"] = "056.dog"
+    save(path / "056.dog/greg/0031.jpg", np.full((6, 9, 3), 8 * 31, np.uint8))
     (path / "198.spider").mkdir()
     (path / "198.spider/RENAME2").write_text("")
     save(path / "001.ak47/.hidden.jpg", picture(6, 9, 3))
@@ -216,7 +270,7 @@ def test_a_folder_without_splits(objects, read):
     path, pictures = objects
     data = read(path, split="all[:80%]", test_split="all[80%:]", image_size=6)
     assert data.class_names == ("001.ak47", "056.dog", "257.clutter")
-    assert (len(data.train.ids), len(data.test.ids)) == (25, 6)
+    assert (len(data.train.ids), len(data.test.ids)) == (26, 6)
     assert {*data.train.ids, *data.test.ids} == set(pictures)
     for image, label, name in zip(*data.train, strict=True):
         assert data.class_names[label] == pictures[name]
@@ -242,10 +296,10 @@ def test_the_order_without_splits_is_of_names(objects, read):
 
 def test_slices_without_splits_that_cannot_be(objects, refused):
     path, _ = objects
-    refused("'train'", "Should be one of ['all']", "all (31 examples)", name=str(path))
-    refused("share", name=str(path), split="all[:50%]", test_split="all[49%:]")
+    refused("'train'", "Should be one of ['all']", "all (32 examples)", name=str(path))
+    refused("share", name=str(path), split="all[:50%]", test_split="all[45%:]")
     refused("share", name=str(path), split="all", test_split="all[:1]")
-    refused("'all[:32]'", "31", name=str(path), split="all[:32]", test_split="all[:1]")
+    refused("'all[:33]'", "32", name=str(path), split="all[:33]", test_split="all[:1]")
     refused("6x9x3", "give an image_size", name=str(path), split="all[:20]", test_split="all[20:]")
 
 

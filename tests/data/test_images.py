@@ -1,5 +1,8 @@
 """Resizing, against what can be worked out by hand and against Pillow's own pictures."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,3 +56,92 @@ def test_decode_converts_before_it_resizes(tmp_path):
     assert images.decode(tmp_path / "palette.png", 3, 1, "here").tolist() == [[[128, 0, 128]]]
     (tmp_path / "whole.png").write_bytes(custom.encoded(custom.flat(7)))
     assert images.decode(tmp_path / "whole.png", 3, None, "here").shape == (4, 4, 3)
+
+
+def pixels(path, channels=3):
+    return images.decode(path, channels, None, "here").tolist()
+
+
+BLACK, WHITE, GREY = [0] * 3, [255] * 3, [127] * 3
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "tif"])
+def test_transparency_is_laid_over_white(tmp_path, format):
+    colours = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [0, 0, 0, 128], [9, 8, 7, 255]]], np.uint8)
+    Image.fromarray(colours).save(
+        tmp_path / f"a.{format}", **({"lossless": True, "exact": True} if format == "webp" else {})
+    )
+    assert pixels(tmp_path / f"a.{format}") == [[WHITE, BLACK, GREY, [9, 8, 7]]]
+    assert pixels(tmp_path / f"a.{format}", 4) == colours.tolist()  # where the data set has four channels
+
+
+def test_transparent_grey_and_palette(tmp_path):
+    grey = np.array([[[0, 0], [0, 255], [0, 128], [9, 255]]], np.uint8)
+    Image.fromarray(grey, "LA").save(tmp_path / "la.png")
+    assert images.is_grey(tmp_path / "la.png")
+    assert pixels(tmp_path / "la.png", 1) == [[[255], [0], [127], [9]]]
+    palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
+    palette.putpalette([255, 0, 0, 0, 0, 255, 0, 255, 0])
+    palette.save(tmp_path / "p.png", transparency=1)
+    palette.save(tmp_path / "p.gif", transparency=1)
+    for name in ("p.png", "p.gif"):
+        assert pixels(tmp_path / name) == [[[255, 0, 0], WHITE, [0, 255, 0]]]
+    Image.fromarray(np.array([[0, 7]], np.uint8)).save(tmp_path / "l.png", transparency=7)
+    assert pixels(tmp_path / "l.png", 1) == [[[0], [255]]]
+    Image.fromarray(np.array([[[0, 0, 0], [7, 8, 9]]], np.uint8)).save(tmp_path / "rgb.png", transparency=(7, 8, 9))
+    assert pixels(tmp_path / "rgb.png") == [[BLACK, WHITE]]
+
+
+@pytest.mark.parametrize("format", ["png", "tif"])
+def test_sixteen_bits_of_grey_are_divided_by_257(tmp_path, format):
+    values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], np.uint16)
+    turned = Image.Exif()
+    turned[0x0112] = 3  # by half a turn
+    Image.fromarray(values).save(tmp_path / f"a.{format}", exif=turned)
+    assert images.is_grey(tmp_path / f"a.{format}")
+    assert pixels(tmp_path / f"a.{format}", 1) == [[[v] for v in (255, 255, 254, 128, 1, 1, 0, 0)]]
+    assert pixels(tmp_path / f"a.{format}")[0][3] == [128] * 3
+
+
+def test_sixteen_bits_with_a_transparent_value(tmp_path):
+    Image.fromarray(np.array([[0, 257, 514]], np.uint16)).save(tmp_path / "a.png", transparency=257)
+    assert pixels(tmp_path / "a.png", 1) == [[[0], [255], [2]]]
+
+
+def test_the_first_frame(tmp_path):
+    frames = [Image.fromarray(np.full((2, 2), value, np.uint8)) for value in (10, 200)]
+    for name in ("a.gif", "a.tif", "a.png", "a.webp"):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        assert np.array_equal(pixels(tmp_path / name), np.full((2, 2, 3), 10)), name
+
+
+def test_a_postscript_file_starts_no_program(tmp_path, monkeypatch):
+    """Pillow would have Ghostscript draw it, whatever its suffix."""
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **_: started.append(args))
+    with pytest.raises(InputError, match="here: cannot read the image"):
+        images.decode(tmp_path / "a.png", 3, None, "here")
+    assert images.is_grey(tmp_path / "a.png") and not started
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def declared(width, height):
+    """A PNG file that declares so many pixels and holds none."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_decompression_bomb(tmp_path):
+    (tmp_path / "a.png").write_bytes(declared(60_000, 60_000))
+    with pytest.raises(InputError, match="3600000000 pixels"):
+        images.decode(tmp_path / "a.png", 3, None, "here")
+    assert images.is_grey(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image at all")
+    with pytest.raises(InputError, match="here: cannot read the image .it is no PNG, JPEG, WEBP, TIFF, BMP or GIF"):
+        images.decode(tmp_path / "b.png", 3, None, "here")

@@ -1,10 +1,14 @@
 """The embedded digits, and what holds for every source."""
 
+import os
+import zipfile
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from saal_jax.data import Data, Split, load
+from saal_jax.errors import InputError
 
 
 def test_digits_are_scikit_learns():
@@ -121,6 +125,44 @@ def test_npz_without_names_or_channels(tmp_path):
     assert data.class_names == ("0", "1", "2")
 
 
+@pytest.mark.parametrize("dtype, classes", [("u1", 256), ("i1", 128), ("u8", 3), ("i2", 300), ("u2", 3)])
+def test_labels_of_every_type_of_integer(tmp_path, dtype, classes):
+    labels = np.arange(classes).astype(dtype)
+    images = np.zeros((classes, 4, 5), np.uint8)
+    _, path = npz(
+        tmp_path / "a.npz", train_images=images, train_labels=labels, test_images=images[:2], test_labels=labels[:2]
+    )
+    data = load(path)
+    assert data.class_names == tuple(map(str, range(classes))) and data.train.labels.dtype == np.int32
+    assert np.array_equal(data.train.labels, np.arange(classes))
+
+
+def test_a_last_class_that_is_named_may_be_255(tmp_path):
+    labels, names = np.array([0, 1, 255, 0, 1, 2], np.uint8), np.array([f"c{i}" for i in range(256)])
+    _, path = npz(tmp_path / "a.npz", train_labels=labels, class_names=names)
+    assert load(path).train.labels.tolist() == labels.tolist()
+
+
+def test_bytes_are_utf_8(tmp_path):
+    ids = np.array([f"é{i}".encode() for i in range(6)])
+    _, path = npz(tmp_path / "a.npz", train_ids=ids, class_names=np.array([b"\xc3\xa4", b"b", b"c"]))
+    data = load(path)
+    assert data.train.ids.tolist() == [f"é{i}" for i in range(6)] and data.class_names == ("ä", "b", "c")
+
+
+def test_members_that_are_not_asked_for_are_not_read(tmp_path):
+    """Neither what is no array nor what would take all memory."""
+    _, path = npz(tmp_path / "a.npz")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "taken in May")
+        archive.writestr("huge.npy", b"\x93NUMPY garbage")
+    assert len(load(path).train.labels) == 6
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("class_names", "cat dog")
+    with pytest.raises(InputError, match="class_names is no array"):
+        load(path)
+
+
 def test_npz_resized(tmp_path):
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((4, 5, 2), np.uint8)
     _, path = npz(tmp_path / "a.npz", train_images=images, test_images=np.full((2, 9, 9, 2), 7, np.uint8))
@@ -171,6 +213,14 @@ U8, NAN = np.uint8, np.full((6, 4, 5, 3), np.nan, np.float32)
         ({"test_images": np.zeros((0, 4, 5, 3), U8), "test_labels": np.zeros(0, int)}, ["'test'", "at least one"]),
         ({"train_images": np.zeros((0, 4, 5), U8), "train_labels": np.zeros(0, int)}, ["'train'", "at least one"]),
         ({"train_ids": np.array(list("abcdef"), object)}, ["plain arrays", "np.savez"]),
+        ({"train_images": np.zeros((6, 3, 32, 32), U8)}, ["[6, 3, 32, 32]", "channels first", "[N, H, W, C]"]),
+        ({"train_labels": np.array([0, 1, 2, 255, 1, 2], U8)}, ["label 255", "'train_00003'", "no 254", "ignore"]),
+        ({"class_names": np.array("cat")}, ["class_names is <U3 []", "[N]"]),
+        ({"class_names": np.array([["a", "b", "c"]])}, ["class_names is <U1 [1, 3]", "[N]"]),
+        ({"class_names": np.array([b"a", b"b", b"\xe9"])}, ["class_names", "not UTF-8", "b'\\xe9'"]),
+        ({"class_names": np.array(["a", "b", "\udce9"])}, ["class name '\\udce9' is no text"]),
+        ({"train_ids": np.array(["a", "b", "c", "d", "e", "\udce9"])}, ["example id '\\udce9' is no text"]),
+        ({"train_ids": np.zeros(6, "M8[s]")}, ["train_ids is datetime64[s] [6]"]),
     ],
 )
 def test_npz_that_cannot_be_used(tmp_path, refused, changes, words):
@@ -185,5 +235,19 @@ def test_npz_that_is_none(tmp_path, refused):
     _, path = npz(tmp_path / "half.npz")
     (tmp_path / "half.npz").write_bytes((tmp_path / "half.npz").read_bytes()[:300])
     refused(path, "np.savez", name=path)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    refused(tmp_path / "one.npz", "no .npz file", name=str(tmp_path / "one.npz"))
+    os.mkfifo(tmp_path / "pipe.npz")
+    refused(tmp_path / "pipe.npz", "no regular file", name=str(tmp_path / "pipe.npz"))
     (tmp_path / "dir.npz").mkdir()
     refused(tmp_path / "dir.npz", name=str(tmp_path / "dir.npz"))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "~nobody-of-that-name/pets", "\udce9", "~nobody-of-that-name/a.npz"])
+def test_names_that_no_path_can_have(refused, name):
+    refused(name=name)
+
+
+def test_images_larger_than_memory(refused):
+    refused("image_size", "1352 images of 1000000x1000000x1", "GiB of memory", name="digits", image_size=1_000_000)

@@ -238,3 +238,17 @@ def test_known_but_not_prepared(tmp_path, refused):
     for name in ("mnist", "emnist/balanced"):
         refused(f"`tfds build {name} --file_format=array_record --data_dir={folder}`", name=name, data_dir=str(folder))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("inside", ["cifar10", "cifar10/3.0.2"])
+def test_a_folder_inside_the_data_set(tiny, refused, inside):
+    """Else a second one would be downloaded into the first."""
+    refused(f"lies in the data set itself; give the folder above, {tiny}", name="cifar10", data_dir=f"{tiny}/{inside}")
+
+
+def test_ids_that_are_no_text(tmp_path, refused):
+    features = {**FEATURES, "id": tfds.features.Text()}
+    custom.prepare(
+        tmp_path, "odd", features, {part: examples(2, id=lambda i: b"\xe9%d" % i) for part in ("train", "test")}
+    )
+    refused("the id b'\\xe9", "is not UTF-8", name="odd", data_dir=str(tmp_path))

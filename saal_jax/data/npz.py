@@ -1,0 +1,93 @@
+"""An `.npz` file: the arrays that `load` names, of which only those are read."""
+
+import numpy as np
+
+from saal_jax.data.slices import take_both
+from saal_jax.errors import InputError, one_line
+from saal_jax.paths import open_file, user_path
+
+ARRAYS = ("train_images", "train_labels", "train_ids", "test_images", "test_labels", "test_ids", "class_names")
+
+
+def read(path: str, split: str, test_split: str):
+    """Reads two slices of the file at `path`: two `(images, labels, ids)` and the class names."""
+    try:
+        with open_file(user_path(path)) as file, np.load(file) as stored:
+            arrays = {name: _member(stored, name) for name in ARRAYS if name in stored.files}
+            others = [name for name in stored.files if name not in ARRAYS]
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except Exception as error:  # a damaged zip file and pickled objects raise many kinds
+        raise InputError(f"{path}: no .npz file of plain arrays ({one_line(error)}); write it with np.savez") from None
+    parts = {name: _part(path, name, arrays, others) for name in ("train", "test")}
+    if "class_names" in arrays:
+        names = _text(path, "class_names", arrays["class_names"]).tolist()
+    else:
+        names = _numbered(path, *parts["train"][1:])
+    return *take_both(parts, split, test_split, path), names
+
+
+def _member(stored, name):
+    array = stored[name]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is no array")
+    return array
+
+
+def _part(path, name, arrays, others):
+    """Images, labels and ids of one split."""
+    missing = [key for key in (f"{name}_images", f"{name}_labels") if key not in arrays]
+    if missing:
+        there = ", ".join([*arrays, *others]) or "none"
+        raise InputError(f"{path}: no array {missing[0]!r}, only {there}; add or rename it")
+    images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
+    _check_images(path, f"{name}_images", images)
+    default = np.array([f"{name}_{i:05d}" for i in range(len(images))], str)
+    ids = _text(path, f"{name}_ids", arrays.get(f"{name}_ids", default))
+    if not labels.shape == ids.shape == images.shape[:1]:
+        shapes = f"{list(images.shape)}, labels {list(labels.shape)}, ids {list(ids.shape)}"
+        raise InputError(f"{path}: {name} has images {shapes}; give each image one label and one id")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{path}: {name}_labels is {labels.dtype}; store integers from 0")
+    return images[..., None] if images.ndim == 3 else images, labels, ids
+
+
+def _check_images(path, name, images):
+    if np.issubdtype(images.dtype, np.floating) and not np.isfinite(images).all():
+        first = tuple(np.argwhere(~np.isfinite(images))[0].tolist())
+        raise InputError(f"{path}: {name} is not finite at {first}; mend it and store uint8 0..255")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        found = f"{images.dtype} {list(images.shape)}"
+        raise InputError(f"{path}: {name} is {found}; store uint8 0..255, [N, H, W] or [N, H, W, C]")
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise InputError(
+            f"{path}: {name} is {list(images.shape)}, which looks like channels first; store [N, H, W, C], as "
+            "images.transpose(0, 2, 3, 1) gives it"
+        )
+
+
+def _text(path, name, array):
+    """The strings in an array [N] of text, of bytes (UTF-8) or of numbers."""
+    if array.ndim != 1 or array.dtype.kind not in "USiufb":
+        raise InputError(f"{path}: {name} is {array.dtype} {list(array.shape)}; store one text for each, an array [N]")
+    if array.dtype.kind != "S":
+        return array.astype(str)
+    try:
+        return np.array([value.decode() for value in array.tolist()], str)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {name} holds bytes that are not UTF-8 ({error.object!r}); store text") from None
+
+
+def _numbered(path, labels, ids):
+    """Names for classes that have none: their numbers."""
+    present = {int(label) for label in np.unique(labels)}
+    largest = max(present, default=-1)
+    if largest == 255 and 254 not in present:
+        example, mend = str(ids[labels.argmax()]), "remove those images, or give class_names"
+        raise InputError(f"{path}: label 255 of example {example!r}, but no 254: if it marks images to ignore, {mend}")
+    if largest >= max(len(labels), 1):
+        example = str(ids[labels.argmax()])
+        raise InputError(f"{path}: label {largest} of example {example!r}: number the classes from 0, without gaps")
+    return [str(label) for label in range(largest + 1)]
