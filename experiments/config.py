@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat
 
 from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
@@ -36,6 +36,10 @@ SECTIONS = {
     "recipe": RECIPES,
     "acquisition": ACQUISITIONS,
 }
+
+
+Count = Annotated[int, Field(gt=0, lt=2**53)]  # what JSON's numbers hold
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(pydantic.BaseModel):
@@ -78,16 +82,16 @@ def _several(value):
 class Config(Section):
     """All keys of an experiment, with what they mean."""
 
-    dataset: str = Field(
-        min_length=1, description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
+    dataset: Text = Field(
+        description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )
-    split: str = Field("train", description="the split, or slice of one, that is the pool")
-    test_split: str = Field("test", description="the split, or slice of one, to test on")
-    image_size: PositiveInt | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    split: Text = Field("train", description="the split, or slice of one, that is the pool")
+    test_split: Text = Field("test", description="the split, or slice of one, to test on")
+    image_size: Count | None = Field(None, description="pixels to resize height and width to; none = as stored")
     imbalance: _choice(IMBALANCES) = Field(
         {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
     )
-    embeddings: str | None = Field(
+    embeddings: Text | None = Field(
         None,
         description=".npy file [N, D] for methods that choose by features; rows as in saal_jax.data.load(NAME).train",
     )
@@ -96,19 +100,21 @@ class Config(Section):
         BeforeValidator(_several),
         Field(min_length=1, description="one run each, compared pairwise"),
     ]
-    initial_labels: PositiveInt = Field(description="labels before the first query")
+    initial_labels: Count = Field(description="labels before the first query")
     initial_selection: Literal[tuple(FIRST_LABELS)] = Field("class_balanced", description="class_balanced or random")
-    query_size: PositiveInt = Field(description="labels bought per cycle")
-    cycles: PositiveInt = Field(description="queries")
-    epochs: PositiveInt = Field(description="passes over the labelled images in each cycle")
-    batch_size: PositiveInt = Field(description="of training; the last batch of an epoch may be smaller")
-    pool_subset: PositiveInt | None = Field(None, description="random candidates per query; none = all")
+    query_size: Count = Field(description="labels bought per cycle")
+    cycles: Count = Field(description="queries")
+    epochs: Count = Field(description="passes over the labelled images in each cycle")
+    batch_size: Count = Field(description="of training; the last batch of an epoch may be smaller")
+    pool_subset: Count | None = Field(None, description="random candidates per query; none = all")
     warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
     augmentation: Literal[tuple(AUGMENTATIONS)] = Field(None, description="crop_and_flip or none")
-    mean: Annotated[tuple[float, ...], BeforeValidator(_several)] | None = Field(
+    mean: Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
         None, description="per channel, of images in 0..1; none = the pool's own"
     )
-    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)] | None = Field(None, description="likewise")
+    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
+        None, description="likewise"
+    )
     model: _choice(MODELS) = Field(description=_described(MODELS))
     optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))
     recipe: _choice(RECIPES) = Field({"name": "supervised"}, validate_default=True, description=_described(RECIPES))
@@ -159,7 +165,7 @@ def load(name: str) -> Config:
             spec.loader.exec_module(module)
         except InputError:
             raise
-        except Exception as error:  # whatever is wrong with it
+        except (Exception, SystemExit) as error:  # whatever is wrong with it
             raise InputError(f"--config={name}: {type(error).__name__}: {error}") from None
         if not isinstance(getattr(module, "config", None), Config):
             raise InputError(
@@ -189,6 +195,8 @@ def override(config: Config, assignments: list[str]) -> Config:
     """Applies `--config.section.key=value` arguments."""
     changes = {}
     for assignment in assignments:
+        if "\\udc" in ascii(assignment):  # bytes that are no text
+            raise InputError(f"{assignment!a}: is not UTF-8; write it in UTF-8")
         key, equals, text = assignment.removeprefix("--config.").partition("=")
         if not equals:
             raise InputError(f"{assignment}: write --config.{key}=VALUE")
@@ -212,7 +220,7 @@ def _parsed(text):
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # the last three: {[1]}, ((((...
         return text
 
 
@@ -231,9 +239,18 @@ def _explain(error, values):
         valid = re.findall(r"\w+", context.get("expected_tags", context.get("expected")).replace(" or ", " "))
         name = f"config.{key}.name" if "tag" in context else f"config.{key}"
         near = difflib.get_close_matches(str(given), valid, n=1, cutoff=0.5)
-        return f"{name}={given!r}: not one of {', '.join(valid)}" + (f"; did you mean {near[0]}?" if near else "")
+        return f"{name}={_shown(given)}: not one of {', '.join(valid)}" + (f"; did you mean {near[0]}?" if near else "")
     message = error["msg"].removeprefix("Value error, ")
-    return f"config.{key}={given!r}: {message[0].lower()}{message[1:]}"
+    return f"config.{key}={_shown(given)}: {message[0].lower()}{message[1:]}"
+
+
+def _shown(value):
+    """A value for an error line, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "(a very large number)"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _keys(path, section):

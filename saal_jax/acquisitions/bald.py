@@ -6,13 +6,13 @@ Scales: time N log N, memory N.
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from saal_jax import uncertainty
 from saal_jax.acquisitions._scored import sampled
 
 
-def bald(sample_logits, *, samples: Annotated[int, Ge(2)] = 20):
+def bald(sample_logits, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
     """The images whose label has the most mutual information with the weights.
 
     Where the recipe samples by dropout, that is on the pooled features before the linear layer; an ensemble needs none.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from saal_jax.models.variational import discriminator, variational_autoencoder
 from saal_jax.query import Acquired
@@ -26,8 +26,8 @@ class _State(NamedTuple):
 def vaal(
     normalize,
     *,
-    latent: Annotated[int, Ge(1)] = 32,
-    width: Annotated[int, Ge(1)] = 32,
+    latent: Annotated[int, Ge(1), Le(4096)] = 32,
+    width: Annotated[int, Ge(1), Le(4096)] = 32,
     steps: Annotated[int, Ge(1)] = 300,
     batch_size: Annotated[int, Ge(1)] = 128,
     learning_rate: Annotated[float, Gt(0)] = 5e-4,

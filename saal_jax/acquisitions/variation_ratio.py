@@ -6,13 +6,13 @@ Scales: time N log N, memory N.
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from saal_jax import uncertainty
 from saal_jax.acquisitions._scored import sampled
 
 
-def variation_ratio(sample_logits, *, samples: Annotated[int, Ge(2)] = 20):
+def variation_ratio(sample_logits, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
     """The images of which the most predictions differ from the most frequent one.
 
     The score takes one of few values; among equals the choice is random.

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
 from saal_jax.models.layers import Outputs
 from saal_jax.models.resnet import ResNet18
 from saal_jax.models.small_cnn import SmallCNN
 
-Width = Annotated[int, Ge(1)]
+Width = Annotated[int, Ge(1), Le(4096)]
 Rate = Annotated[float, Ge(0), Lt(1)]
 
 

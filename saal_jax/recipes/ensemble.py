@@ -4,14 +4,14 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from saal_jax.models import Weights
 from saal_jax.recipes.supervised import supervised
 from saal_jax.training import Recipe, TrainState
 
 
-def ensemble(ingredients, *, members: Annotated[int, Ge(2)] = 5) -> Recipe:
+def ensemble(ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Recipe:
     """`members` networks, each trained as by `supervised`; their probabilities are averaged, their features joined."""
     alone = supervised(ingredients)
 

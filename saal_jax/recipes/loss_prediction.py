@@ -19,7 +19,7 @@ def loss_prediction(
     margin: Annotated[float, Gt(0)] = 1.0,
     weight: Annotated[float, Ge(0)] = 1.0,
     joint: Annotated[float, Ge(0), Le(1)] = 0.6,
-    width: Annotated[int, Ge(1)] = 128,
+    width: Annotated[int, Ge(1), Le(4096)] = 128,
 ) -> Recipe:
     """Cross-entropy plus `weight` times a ranking loss of the module, on pairs inside each batch.
 

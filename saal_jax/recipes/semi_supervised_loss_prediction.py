@@ -34,7 +34,7 @@ def semi_supervised_loss_prediction(
     module_learning_rate: Annotated[float, Gt(0)] = 0.01,
     unlabelled_batch: Annotated[int, Ge(2)] = 1536,
     confidence: Annotated[float, Ge(0), Le(1)] = 0.9,
-    width: Annotated[int, Ge(1)] = 128,
+    width: Annotated[int, Ge(1), Le(4096)] = 128,
 ) -> Recipe:
     """Network and module together as in `loss_prediction`, then the module alone, on labelled and unlabelled images.
 

@@ -36,7 +36,7 @@ class SnapshotWeights(NamedTuple):
 def snapshots(
     ingredients,
     *,
-    count: Annotated[int, Ge(2)] = 5,
+    count: Annotated[int, Ge(2), Le(100)] = 5,
     span: Annotated[float, Gt(0), Le(1)] = 0.2,
     teacher: Literal["average", "ema"] = "average",
 ) -> Recipe:

@@ -42,6 +42,19 @@ BASE = configs.load("digits_saal")
         ("acquisition.rho=1e999", "config.acquisition.rho=inf: input should be a finite number"),
         ("dataset=", "config.dataset='': string should have at least 1 character"),
         ("dataset=5", "config.dataset=5: input should be a valid string"),
+        ("split=", "config.split='': string should have at least 1 character"),
+        ("mean=()", "config.mean=(): value should have at least 1 item"),
+        ("std=[]", "config.std=[]: value should have at least 1 item"),
+        ("seeds={[1]}", "config.seeds.0='{[1]}': input should be a valid integer"),
+        ("seeds=" + "(" * 3000, "((...: input should be a valid integer"),
+        ("seeds=" + "[" * 150 + "]" * 150, "[[...: input should be a valid integer"),
+        ("cycles=0x" + "f" * 10_000, "config.cycles=(a very large number): input should be less than 9007199254740992"),
+        ("model.width=100000000000", "config.model.width=100000000000: input should be less than or equal to 4096"),
+        ("\udce9=3", "'--config.\\udce9=3': is not UTF-8"),
+        ("dataset=\udce9", "is not UTF-8"),
+        ("dataset='\\ud800'", "config.dataset='\\ud800': input should be a valid string"),
+        ("=3", "config.: there is no such key"),
+        ("model.=3", "config.model.: there is no such key"),
     ],
 )
 def test_a_wrong_assignment_is_one_line_that_names_the_key(assignment, message):
@@ -123,6 +136,9 @@ def test_a_config_file_of_ones_own(tmp_path):
     assert configs.load(str(path)).cycles == 2
     path.write_text("config = {}\n")
     with pytest.raises(InputError, match="the file must define `config`"):
+        configs.load(str(path))
+    path.write_text("raise SystemExit('not today')\n")
+    with pytest.raises(InputError, match="mine.py: SystemExit: not today"):
         configs.load(str(path))
     path.write_text("config = nothing\n")
     with pytest.raises(InputError, match="mine.py: NameError: name 'nothing' is not defined"):
