@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from saal_jax.cycle import EVALUATION_CHUNK, capacity, make_task, predict
+from saal_jax.keys import make_key
 from saal_jax.memory import bytes_per_example
 from saal_jax.query import Query
 from saal_jax.sweep import equal_chunk_size, score_available
@@ -47,7 +48,7 @@ def estimate(setup, starts) -> Cost:
     scored = sum(count + protocol.query_size for cycle, count in zip(cycles, candidates, strict=True) if cycle > 0)
     tested = len(cycles) * len(test.ids)
 
-    key = jax.random.key(0)
+    key = make_key(0)
     state = recipe.init(key)
     weights = jax.tree.map(lambda leaf: leaf.copy(), state.weights)  # training donates its own
     few = np.arange(size) < min(size, protocol.initial_labels)  # as many as a recipe must be able to begin with

@@ -23,6 +23,7 @@ from saal_jax import checkpoint
 from saal_jax.cpu import keep_memory
 from saal_jax.cycle import CycleState, active_learning, seed_key
 from saal_jax.errors import InputError
+from saal_jax.keys import restore_key
 
 
 def main(argv=None) -> int:
@@ -133,17 +134,16 @@ def run(config, directory, data_dir=None, dry_run=False):
         found = on_first(workdir.load, directory, config)
         records = {seed: record for seed, (_, _, record) in found.items()}
         starts = {seed: start for seed in config.seeds if (start := _start(config, found.get(seed))) is not None}
+        if starts:
+            workdir.check_flags(directory, found)
+        if starts or workdir.needs_data(found, config):
+            setup = build(config, data_dir)
+            agree("images", setup.record["data"])
+            workdir.check_data(directory, found, setup.record)
+            workdir.count_in_the_data_set(found, setup.names)
         if not starts:
             print(f"{directory} is finished: seeds {', '.join(map(str, config.seeds))} have all their cycles")
             return None if dry_run else on_first(finish, directory, config, records)
-        setup = build(config, data_dir)
-        agree("images", setup.record["data"])
-        for seed, (_, _, record) in found.items():
-            if record["data"] != setup.record["data"]:
-                raise InputError(
-                    f"{directory} was begun on other images or embeddings than there are now (seed {seed}): restore "
-                    "them, or name another --workdir"
-                )
         cost = estimate(setup, starts)
         print(cost)
         free = on_first(free_disk, directory)
@@ -151,7 +151,7 @@ def run(config, directory, data_dir=None, dry_run=False):
             raise InputError(f"{directory}: the checkpoints need {cost.disk:,} bytes, but only {free:,} are free there")
         if dry_run:
             return None
-        on_first(_write_environment, directory)
+        on_first(_write_environment, directory, found)
         for seed in starts:
             run_seed(seed, config, setup, directory, records, found.pop(seed, None))
         return on_first(finish, directory, config, records)
@@ -174,7 +174,7 @@ def run_seed(seed, config, setup, directory, records, found):
         history = record["history"]
         target = {"train": setup.recipe.init(key), "labelled": np.zeros(0), "key": jax.random.key_data(key)}
         restored = jax.tree.map(jnp.array, checkpoint.into(target, tree))
-        key = jax.random.wrap_key_data(restored["key"])
+        key = restore_key(restored["key"])
         state = CycleState(cycle, restored["train"], np.asarray(restored["labelled"]))
     progress = _Bars(f"seed {seed} cycle {len(history)}/{config.cycles}")
     cycles = active_learning(
@@ -192,7 +192,7 @@ def run_seed(seed, config, setup, directory, records, found):
         progress.close()
         queried = {
             name: [None if value != value else value for value in array.tolist()]
-            for name, array in result.queried.items()
+            for name, array in {**result.queried, "index": setup.positions[result.queried["index"]]}.items()
         }
         history = [*history, {**result._asdict(), "queried": queried}]
         arrays = {"train": state.train, "labelled": state.labelled, "key": jax.random.key_data(key)}
@@ -203,8 +203,8 @@ def run_seed(seed, config, setup, directory, records, found):
         print(f"seed {seed}: all {len(setup.pool.ids)} images of the pool are labelled; no more cycles")
 
 
-def _write_environment(directory):
-    for change in workdir.write_environment(directory):
+def _write_environment(directory, found):
+    for change in workdir.write_environment(directory, found):
         warn(f"{change} since the last cycle: the same bytes are not promised")
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.environment import environment
 from experiments.methods import needs
 from saal_jax import data
 from saal_jax.acquisitions import ACQUISITIONS
@@ -29,6 +30,8 @@ class Setup(NamedTuple):
     recipe: Recipe
     acquire: Callable
     pool: Pool
+    positions: np.ndarray  # of the pool's images among all that `names` has, which an imbalance may have left out
+    names: np.ndarray
     test: Pool
     class_names: tuple
     record: dict  # what a checkpoint tells about its model and data, beside the history
@@ -43,7 +46,7 @@ def build(config, data_dir) -> Setup:
         data_dir=data_dir,
         image_size=config.image_size,
     )
-    train, embeddings, digest = _pool_of(config, loaded)
+    train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
     channels = images.shape[-1]
     mean = config.mean or [float(images[..., channel].mean() / 255) for channel in range(channels)]
@@ -63,6 +66,8 @@ def build(config, data_dir) -> Setup:
         recipe,
         acquire,
         pool,
+        positions,
+        loaded.train.ids,
         make_pool(loaded.test),
         loaded.class_names,
         {
@@ -74,6 +79,7 @@ def build(config, data_dir) -> Setup:
             "data": digest,
             "pool_size": len(images),
             "class_names": list(loaded.class_names),
+            "environment": environment(),
         },
     )
 
@@ -92,13 +98,16 @@ def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
 
 
 def _pool_of(config, loaded):
-    """The images of the pool, the user's embeddings of them if any, and a fingerprint of all that was read."""
+    """The images of the pool, their positions in the data set, the user's embeddings of them if any, and a fingerprint
+    of all that was read.
+    """
     train = call(IMBALANCES, config.imbalance.model_dump())(loaded.train, len(loaded.class_names))
+    positions = np.flatnonzero(np.isin(loaded.train.ids, train.ids))
     if config.embeddings is None:
-        return train, None, loaded.digest
+        return train, positions, None, loaded.digest
     embeddings = load_embeddings(config.embeddings, len(loaded.train.ids))
     digest = f"{loaded.digest} {embeddings_digest(embeddings)}"
-    return train, embeddings[np.isin(loaded.train.ids, train.ids)], digest
+    return train, positions, embeddings[positions], digest
 
 
 def call(registry, options, *args):

@@ -3,23 +3,22 @@
 import contextlib
 import csv
 import fcntl
-import importlib.metadata
 import io
 import json
 import os
-import platform
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from experiments.config import Config, checked
+from experiments.environment import changes, environment
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
 
 METRICS = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")
 SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_label", "label")
 INITIAL_LABELS = ("seed", "index", "example_id", "label")
+LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
 PHASES = ("query", "train", "test")
 
 
@@ -66,13 +65,17 @@ def load(workdir: Path, config: Config) -> dict:
     for seed, (cycle, _, record) in found.items():
         if record["seed"] != seed:
             raise InputError(f"{root}/seed_{seed} holds checkpoints of seed {record['seed']}: move them back")
-        changes = _changes(_with_defaults(record["config"]), new)
+        if len(record["history"]) != cycle + 1:
+            raise InputError(f"{root}/seed_{seed}/{cycle} is a copy of another cycle's checkpoint: remove it")
+        changed = _changed(_with_defaults(record["config"]), new)
         if cycle <= config.cycles:
-            changes.pop("cycles", None)
+            changed.pop("cycles", None)
         if seed in config.seeds:
-            changes.pop("seeds", None)
-        if changes:
-            listed = ", ".join(f"{key} ({old} -> {value})" for key, (old, value) in changes.items())
+            changed.pop("seeds", None)
+        for key in LOCATIONS:  # whether the data are the same, they tell themselves
+            changed.pop(key, None)
+        if changed:
+            listed = ", ".join(f"{key} ({old} -> {value})" for key, (old, value) in changed.items())
             raise InputError(
                 f"{workdir} holds a run with another config: {listed}; only more cycles and added seeds continue it, "
                 "so name another --workdir"
@@ -88,7 +91,7 @@ def _with_defaults(old):
         return old
 
 
-def _changes(old, new):
+def _changed(old, new):
     old, new = _flat(old), _flat(new)
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
@@ -100,29 +103,68 @@ def _flat(values, prefix=""):
     return flat
 
 
-def environment() -> dict:
-    """What the bytes of a result depend on beside the config."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "saal_jax")
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-        + (f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""),
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        **{package: importlib.metadata.version(package) for package in packages},
-    }
+def check_flags(workdir: Path, found: dict):
+    """Refuses to continue where JAX would draw otherwise than when the run was begun."""
+    for _, _, record in found.values():
+        draws, _ = changes(record.get("environment", {}), environment())
+        if draws:
+            raise InputError(
+                f"{workdir} was begun under other flags of JAX: {', '.join(draws)}; set them back, or name another "
+                "--workdir"
+            )
 
 
-def write_environment(workdir: Path) -> list[str]:
-    """Records the environment; returns what changed since the run was started elsewhere or with other versions."""
+def write_environment(workdir: Path, found: dict) -> list[str]:
+    """Records the environment; returns what has changed in it since the last cycle and alters rounding."""
     path, new = workdir / "environment.json", environment()
     try:
-        old = dict(json.loads(path.read_text()))
+        before = dict(json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):  # none yet, or not ours
-        old = new
+        before = {}
     write(path, json.dumps(new, indent=2) + "\n")
-    return [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+    each = [changes(record.get("environment", before), new)[1] for _, _, record in found.values()]
+    return list(dict.fromkeys(change for altered in each for change in altered))
+
+
+def needs_data(found: dict, config: Config) -> bool:
+    """Whether only the data can tell if a finished run is that of the config, or what its tables should say."""
+    return any(
+        any(_with_defaults(record["config"]).get(key) != getattr(config, key) for key in LOCATIONS)
+        or _counts_in_the_pool(record)
+        for _, _, record in found.values()
+    )
+
+
+def check_data(workdir: Path, found: dict, record: dict):
+    """Refuses to continue on other data than a run was begun on; `record` is that of the data there is now."""
+    for seed, (_, _, old) in found.items():
+        if old["data"] != record["data"]:
+            why = ""
+            if "environment" not in old:
+                why = "; an older version wrote it, which dropped transparency, deeper folders and other suffixes"
+            raise InputError(
+                f"{workdir} was begun on other images or embeddings than there are now (seed {seed}{why}): restore "
+                "them, or name another --workdir"
+            )
+        if old["class_names"] != record["class_names"]:
+            names = f"{', '.join(old['class_names'])} -> {', '.join(record['class_names'])}"
+            raise InputError(
+                f"{workdir} was begun with other class names: {names}; restore them, or name another --workdir"
+            )
+
+
+def count_in_the_data_set(found: dict, names) -> None:
+    """Rewrites `index` in records of older versions, which counted in the pool that an imbalance had left."""
+    positions = None
+    for _, _, record in found.values():
+        if _counts_in_the_pool(record):
+            positions = positions or {name: position for position, name in enumerate(names.tolist())}
+            for cycle in record["history"]:
+                cycle["queried"]["index"] = [positions[name] for name in cycle["queried"]["example_id"]]
+
+
+def _counts_in_the_pool(record):
+    return "environment" not in record and record["config"].get("imbalance", {"name": "natural"})["name"] != "natural"
 
 
 def write_tables(workdir: Path, config: Config, records: dict):
@@ -161,7 +203,8 @@ def write_tables(workdir: Path, config: Config, records: dict):
         [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES)] for seed, number, cycle in cycles
     ]
     write_csv(workdir / "metrics.csv", ("seed", "cycle", *columns), metrics)
-    write_csv(workdir / "class_accuracies.csv", ("seed", "cycle", "balanced_accuracy", *class_names), classes)
+    by_class = [f"class:{name}" for name in class_names]  # no name of a class hides another column
+    write_csv(workdir / "class_accuracies.csv", ("seed", "cycle", "balanced_accuracy", *by_class), classes)
     write_csv(workdir / "initial_labels.csv", INITIAL_LABELS, first)
     write_csv(workdir / "selections.csv", SELECTIONS, chosen)
     if told:

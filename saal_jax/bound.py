@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
+from saal_jax.keys import make_key
 from saal_jax.lanczos import largest_eigenvalue
 from saal_jax.scores import checked, few_at_a_time, logits_of_one, with_gradients
 
@@ -95,7 +96,7 @@ def expected_gradient_length(apply_fn, params, images):
 @functools.partial(jax.jit, static_argnames=("apply_fn", "iterations"))
 def _terms(apply_fn, params, images, labels, rho, iterations):
     flat, unravel = ravel_pytree(_wide(params))
-    fixed = jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)
+    fixed = jax.random.normal(make_key(0), flat.shape, flat.dtype)
     fixed = fixed / jnp.linalg.norm(fixed)
 
     def terms(example):

@@ -16,7 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
 
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
+from saal_jax.keys import make_key
 from saal_jax.models import MODELS
 from saal_jax.optimizers import sgd
 from saal_jax.preprocessing import normalize, unchanged
@@ -35,7 +36,7 @@ def save(directory, cycle: int, state, record: dict):
     saves. Raises OSError (ENOSPC) when the disk is full.
     """
     tree = jax.tree.map(np.asarray, serialization.to_state_dict(state))
-    record = json.loads(json.dumps(record))
+    record = {**json.loads(json.dumps(record)), "cycle": cycle}
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _MARGIN
     Path(directory).mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(directory).free < needed:
@@ -72,11 +73,13 @@ def load_newest(directory):
             try:
                 restored = manager.restore(cycle, args=items)
                 tree, record = jax.tree.map(np.asarray, restored.state), dict(restored.record)
-                if record.pop("digest") == _digest(tree, record):
+                whole = record.pop("digest") == _digest(tree, record)
+                of = record.pop("cycle", cycle)  # not written by the first versions
+                if whole and of == cycle:
                     for message in damaged:
                         warnings.warn(f"{message}; using the one before", stacklevel=2)
                     return cycle, tree, record
-                reason = "its contents do not match their digest"
+                reason = f"it is that of cycle {of}" if whole else "its contents do not match their digest"
             except MemoryError:
                 raise
             except OSError as error:
@@ -84,7 +87,8 @@ def load_newest(directory):
                     raise
                 reason = f"it cannot be read ({error})"
             except Exception as error:  # whatever a damaged file makes the readers below raise
-                reason = f"it cannot be read ({type(error).__name__})"
+                missing = "a part is missing: " if isinstance(error, KeyError) else ""
+                reason = f"it cannot be read ({missing}{one_line(error)})"
             damaged.append(f"checkpoint {Path(directory) / str(cycle)} is damaged: {reason}")
     if damaged:
         raise InputError(f"{damaged[0]}, nor is one before it whole: put a copy back, or begin anew elsewhere")
@@ -137,7 +141,7 @@ def load_model(workdir, seed: int | None = None):
         tuple(record["image_shape"]),
     )
     made = RECIPES[recipe.pop("name")](ingredients, **recipe)
-    target = jax.eval_shape(made.init, jax.random.key(0)).weights
+    target = jax.eval_shape(made.init, make_key(0)).weights
     weights = jax.tree.map(jax.numpy.asarray, into(target, tree["train"]["weights"]))
 
     def apply_fn(params, images):

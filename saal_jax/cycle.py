@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import log_softmax
 
+from saal_jax.keys import make_key
 from saal_jax.pool import FIRST_LABELS, stable_ids, subset
 from saal_jax.query import Pool, Query
 from saal_jax.sweep import score_available, score_pool
@@ -56,7 +57,7 @@ def make_pool(split, embeddings=None) -> Pool:
 
 def seed_key(seed: int):
     """The key that everything random of one seed is derived from."""
-    return jax.random.fold_in(jax.random.key(0), seed)
+    return jax.random.fold_in(make_key(0), seed)
 
 
 def capacity(protocol, pool) -> int:

@@ -2,7 +2,8 @@
 
 Contract, `select(key, ..., ids[N], available[N], k) -> Selection(indices[k], count)`: distinct positions of available
 examples, in order of choice, padded with -1; `count = min(k, number available)`. Chance enters as one draw per example
-from `fold_in(key, id)`, so the choice does not depend on the order of the pool; it also breaks ties. `k` is static.
+from `fold_in(key, id)`, so the choice does not depend on the order of the pool; it also breaks ties. A key of another
+generator than threefry2x32 draws one of that first. `k` is static.
 """
 
 import functools
@@ -16,6 +17,7 @@ import numpy as np
 
 from saal_jax.distances import nearest_of, squared_to
 from saal_jax.errors import InputError
+from saal_jax.keys import as_threefry
 
 
 class Selection(NamedTuple):
@@ -32,7 +34,7 @@ def _selector(select):
     @functools.wraps(select)
     def wrapped(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
-        key, k, ids = given.pop("key"), given.pop("k"), given["ids"]
+        key, k, ids = as_threefry(given.pop("key")), given.pop("k"), given["ids"]
         dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype
         if not np.issubdtype(dtype, np.integer):
             raise InputError(f"ids are of dtype {dtype}: pass a whole number per example, such as np.arange(N)")

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
+from saal_jax.keys import as_threefry
 from saal_jax.memory import bytes_per_example
 
 _CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not tell its memory
@@ -102,6 +103,7 @@ def equal_chunk_size(score_fn, params, pool, size, mesh=None, *key) -> int:
 
 def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, precision, progress):
     """Scores `pool` at `positions`; `size` bounds their number over a run, and with it the shape of a chunk."""
+    key = None if key is None else as_threefry(key)
     if chunk_size is None:
         keys = () if key is None else (jax.random.split(key, 2),)
         chunk_size = equal_chunk_size(score_fn, params, pool, size, mesh, *keys)

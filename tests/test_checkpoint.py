@@ -101,6 +101,15 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path):
     assert fell_back >= 2  # at least the arrays and the record
 
 
+def test_a_checkpoint_under_another_number_is_not_that_cycle(tmp_path):
+    for cycle in (1, 2):
+        checkpoint.save(tmp_path, cycle, small(cycle), {"n": cycle})
+    shutil.copytree(tmp_path / "2", tmp_path / "3")
+    (cycle, _, record), messages = load_quietly(tmp_path)
+    assert (cycle, record) == (2, {"n": 2})
+    assert messages == [f"checkpoint {tmp_path / '3'} is damaged: it is that of cycle 2; using the one before"]
+
+
 def test_a_half_written_checkpoint_is_damaged(tmp_path):
     for cycle in (1, 2):
         checkpoint.save(tmp_path, cycle, small(cycle), {})

@@ -46,6 +46,32 @@ masks = st.lists(st.booleans(), min_size=SIZE, max_size=SIZE)
 
 
 @pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_the_order_of_the_pool_does_not_matter_whatever_the_generator(select, impl):
+    """What these generators draw for one example depends on its neighbours."""
+    key, ids, available = jax.random.key(3, impl=impl), np.arange(100, 100 + SIZE), np.ones(SIZE, bool)
+    scores = np.array([1.0, 1.0, 2.0] * (SIZE // 3), np.float32)
+    order = np.random.default_rng(0).permutation(SIZE)
+    chosen = ids[np.asarray(select(key, jnp.asarray(scores), ids, available, 5).indices)]
+    moved = ids[order][np.asarray(select(key, jnp.asarray(scores[order]), ids[order], available, 5).indices)]
+    np.testing.assert_array_equal(chosen, moved)
+    other = jax.random.key(4, impl=impl)
+    assert any(
+        ids[np.asarray(select(jax.random.fold_in(other, i), jnp.asarray(scores), ids, available, 5).indices)].tolist()
+        != chosen.tolist()
+        for i in range(5)
+    )
+
+
+def test_raw_keys_and_what_is_no_key():
+    ids, available = np.arange(20), np.ones(20, bool)
+    typed, raw = (random(key, ids, available, 5).indices for key in (jax.random.key(3), jax.random.PRNGKey(3)))
+    np.testing.assert_array_equal(typed, raw)
+    with pytest.raises(InputError, match="key is int: pass a key of JAX"):
+        random(3, ids, available, 5)
+
+
+@pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
 @pytest.mark.parametrize("k", [1, 5, SIZE + 3])
 @settings(max_examples=30, deadline=None)
 @given(scores=scores_with_ties, mask=masks, seed=st.integers(0, 99))

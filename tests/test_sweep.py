@@ -46,7 +46,7 @@ def test_random_scores_depend_on_the_example_not_on_the_chunk():
     def score_fn(params, chunk, keys):
         return jax.vmap(jax.random.uniform)(keys)
 
-    scores = [score_pool(score_fn, (), np.zeros(10), key=jax.random.key(3), chunk_size=size) for size in (3, 10)]
+    scores = [score_pool(score_fn, (), np.zeros(10), key=key, chunk_size=size) for size in (3, 10)]
     np.testing.assert_array_equal(*scores)
     assert len(set(scores[0].tolist())) == 10
 

@@ -7,12 +7,12 @@ stay is drawn by their ids, so it is the same for every seed and in whatever ord
 from collections.abc import Callable
 from typing import Annotated
 
-import jax
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.data.load import Split
 from saal_jax.errors import InputError
+from saal_jax.keys import make_key
 from saal_jax.pool import stable_ids
 from saal_jax.selection import random
 
@@ -81,7 +81,7 @@ def _keep(counts):
         wanted = counts(np.bincount(split.labels, minlength=num_classes).tolist())
         by_name = np.argsort(split.ids)  # so that not even equal draws depend on the order of the split
         everything = np.ones(len(by_name), bool)
-        drawn = random(jax.random.key(0), stable_ids(split.ids[by_name]), everything, len(by_name)).indices
+        drawn = random(make_key(0), stable_ids(split.ids[by_name]), everything, len(by_name)).indices
         order = by_name[np.asarray(drawn)]
         kept = [order[split.labels[order] == label][:count] for label, count in enumerate(wanted)]
         return Split(*(array[np.sort(np.concatenate(kept))] for array in split))

@@ -1,0 +1,42 @@
+"""Keys of one generator, threefry2x32, whatever JAX's default is: a draw depends on its key alone.
+
+Others (rbg) draw for one example what depends on its neighbours under `vmap`, so that a choice would depend on the
+order of the pool.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from saal_jax.errors import InputError
+
+GENERATOR = "threefry2x32"
+
+
+def make_key(seed: int) -> jax.Array:
+    """The key of a seed."""
+    return jax.random.key(seed, impl=GENERATOR)
+
+
+def restore_key(data) -> jax.Array:
+    """The key whose `jax.random.key_data` is `data`; `InputError` where that is one of another generator."""
+    if data.shape != (2,):
+        raise InputError(
+            f"the key is {data.dtype}{list(data.shape)}, not of {GENERATOR}: it was made under another "
+            "JAX_DEFAULT_PRNG_IMPL and cannot be continued; begin anew elsewhere"
+        )
+    return jax.random.wrap_key_data(data, impl=GENERATOR)
+
+
+def as_threefry(key: jax.Array) -> jax.Array:
+    """`key`, or a key of this generator that is drawn from it; takes raw keys (`jax.random.PRNGKey`) too.
+
+    >>> jax.random.key_impl(as_threefry(jax.random.key(0, impl="rbg")))
+    'threefry2x32'
+    """
+    if not isinstance(key, jax.Array):
+        raise InputError(f"key is {type(key).__name__}: pass a key of JAX, such as jax.random.key(0)")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    if str(jax.random.key_impl(key)) == GENERATOR:
+        return key
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl=GENERATOR)
