@@ -11,7 +11,7 @@ from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.lanczos import largest_eigenvalue
-from saal_jax.scores import checked, few_at_a_time, logits_of_one, with_gradients
+from saal_jax.scores import checked, few_at_a_time, logits_of_one, logits_type, with_gradients
 
 
 def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterations=40):
@@ -32,9 +32,10 @@ def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterat
 
     Args:
       apply_fn: as `max_perturbed_loss` takes it; static under jit.
-      params: pytree of weights.
+      params: pytree of weights, floating arrays.
       images: `[B, ...]`, as `apply_fn` takes them.
-      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`.
+      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`; traced ones are
+        taken to be in range.
       rho: radius of the perturbation, >= 0; traced.
       iterations: of Lanczos, >= 1; static.
 
@@ -42,7 +43,7 @@ def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterat
       `(loss[B], gradient_term[B], eigenvalue_term[B])` in nats, in the dtype of the weights, but float32 at least.
 
     Raises:
-      InputError: negative `rho`, labels that are not integers `[B]` in range, `iterations` below 1.
+      InputError: as `max_perturbed_loss`; `iterations` below 1.
 
     >>> import jax.numpy as jnp
     >>> from saal_jax import score_pool
@@ -80,7 +81,8 @@ def expected_gradient_length(apply_fn, params, images):
     """EGL, `sum_y p(y | x) |gradient of the loss at label y|`, over all of `params`, with the model's own `p`.
 
     Source: Settles, Craven and Ray, "Multiple-Instance Active Learning", NIPS 2007. One forward pass and,
-    for each of the C classes, one backward pass; C gradients at a time are held for an image.
+    for each of the C classes, one backward pass; C gradients at a time are held for an image. Arguments and errors are
+    those of `max_perturbed_loss`.
 
     Returns:
       `[B]` in nats per unit of weight, in the dtype of the weights, but float32 at least.
@@ -90,6 +92,7 @@ def expected_gradient_length(apply_fn, params, images):
     >>> print(f"{expected_gradient_length(linear, jnp.zeros((2, 2)), jnp.array([[0.0, 2.0]]))[0]:.4f}")  # 2 |(.5, -.5)|
     1.4142
     """
+    checked(apply_fn, params, images, None, 0.0)
     return _expected_lengths(apply_fn, params, images)
 
 
@@ -131,7 +134,7 @@ def _expected_lengths(apply_fn, params, images):
     def at(label):
         return _gradient_norms(apply_fn, params, images, jnp.full(images.shape[0], label))
 
-    num_classes = jax.eval_shape(apply_fn, params, images).shape[-1]
+    num_classes = logits_type(apply_fn, params, images).shape[1]
     losses, norms = jax.vmap(at)(jnp.arange(num_classes))  # what comes before the loss is no part of this vmap
     return jnp.sum(jnp.exp(-losses) * norms, axis=0)
 

@@ -1,5 +1,6 @@
 """How informative is an unlabelled image? Its loss after the worst small step of the weights."""
 
+import contextlib
 import functools
 
 import jax
@@ -26,9 +27,11 @@ def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adapt
     Args:
       apply_fn: `apply_fn(params, images[B, ...]) -> logits[B, C]`, in evaluation mode, every row for itself. It is
         static under jit: pass the same function object to reuse the compiled program.
-      params: pytree of the weights to perturb. What must not be perturbed (running statistics) belongs in `apply_fn`.
+      params: pytree of the weights to perturb, floating arrays. What must not be perturbed (running statistics) or
+        is not floating (counters, keys) belongs in `apply_fn`.
       images: `[B, ...]`, as `apply_fn` takes them.
-      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`.
+      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`; traced ones are
+        taken to be in range.
       rho: radius of the perturbation, >= 0; traced, so that changing it does not recompile.
       adaptive: whether the ball is scaled by the weights.
 
@@ -36,10 +39,13 @@ def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adapt
       `[B]` losses in nats, in the dtype of the logits; higher is more informative.
 
     Raises:
-      InputError: negative `rho`, or labels that are not integers `[B]` in range.
+      InputError: `rho` that is not one finite number, 0 or more; a leaf of `params` that is not floating, or none;
+        images without a batch axis; an `apply_fn` whose result is not one floating array `[B, C]`; labels that are not
+        integers `[B]` in range; inside a `jax.shard_map` without `check_vma=False`.
 
-    To spread images over devices use `score_pool(mesh=...)`, or `jax.shard_map` with `check_vma=False`: on a CPU,
-    images sharded by an explicit mesh are refused by the loop inside.
+    To spread images over devices use `score_pool(mesh=...)`, or `jax.shard_map` with `check_vma=False` (without it, JAX
+    would sum the gradient of weights that devices share over the devices): on a CPU, images sharded by an explicit mesh
+    are refused by the loop inside.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda weights, images: images @ weights
@@ -85,10 +91,19 @@ def _losses(apply_fn, params, images, labels, rho, adaptive):
 
 def logits_of_one(apply_fn, params, image):
     """Logits `[C]` of one image."""
-    logits = apply_fn(params, image[None])
-    if jnp.shape(logits)[:1] != (1,) or jnp.ndim(logits) != 2:
-        raise InputError(f"apply_fn gave {jnp.shape(logits)} for one image: it must return logits of shape [B, C]")
-    return logits[0]
+    return _logits(apply_fn, params, image[None])[0]
+
+
+def _logits(apply_fn, params, images):
+    """What `apply_fn` returns, if that is logits `[B, C]`."""
+    logits, size = apply_fn(params, images), images.shape[0]
+    found = _type(logits)
+    if found is None or found.ndim != 2 or found.shape[0] != size or not found.shape[1] or not _floating(found):
+        raise InputError(
+            f"apply_fn gave {_described(logits)} for a batch of {size}: it must return logits of shape [{size}, C], "
+            "one floating array and nothing else"
+        )
+    return logits
 
 
 def with_gradients(fun, loss_fn, params, images, labels):
@@ -127,20 +142,90 @@ def _in_flight(params, size):
 
 
 def checked(apply_fn, params, images, labels, rho):
-    """The door: static properties always, values where they are known (not while tracing)."""
-    if np.ndim(rho) or not (isinstance(rho, jax.core.Tracer) or 0 <= rho < np.inf):
-        raise InputError(f"rho is {rho}: the radius of the perturbation must be one finite number, 0 or more")
-    if labels is None:
-        return None
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise InputError(
-            f"labels are {labels.dtype}{list(labels.shape)} for {images.shape[0]} images: pass integers of shape "
-            f"[{images.shape[0]}], or None for pseudo labels"
-        )
-    if not isinstance(labels, jax.core.Tracer) and labels.size:
-        num_classes = jax.eval_shape(apply_fn, params, images).shape[-1]
-        low, high = np.min(labels), np.max(labels)
+    """The door: returns `labels` after everything is checked, values where they are known (not while tracing)."""
+    _check_rho(rho)
+    _check_params(params)
+    if _type(images) is None or not _type(images).ndim:
+        raise InputError(f"images are {_described(images)}: pass one array [B, ...]")
+    labels = labels if labels is None else _integers(labels, images.shape[0])
+    if any(_varies(leaf) for leaf in jax.tree.leaves((params, images, labels, rho))):
+        raise InputError("inside jax.shard_map pass it check_vma=False: JAX would sum the gradients over its devices")
+    if not images.shape[0]:
+        return labels
+    num_classes = logits_type(apply_fn, params, images).shape[1]
+    if labels is not None and not isinstance(labels, jax.core.Tracer):
+        low, high = _range(labels)
         if low < 0 or high >= num_classes:
             raise InputError(f"labels run from {low} to {high}, but the model has the classes 0..{num_classes - 1}")
     return labels
+
+
+def logits_type(apply_fn, params, images):
+    """Shape and dtype of the logits `[B, C]`; `apply_fn` is traced once for all arguments of the same shapes."""
+    return _jitted_logits.eval_shape(apply_fn, params, images)
+
+
+_jitted_logits = jax.jit(_logits, static_argnames="apply_fn")
+
+
+def _check_rho(rho):
+    found, traced = _type(rho), isinstance(rho, jax.core.Tracer)
+    real = found is not None and any(jnp.issubdtype(found.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    # In numpy: inside a caller's transformation JAX would trace the comparison.
+    if not real or found.ndim or not (traced or 0 <= np.asarray(rho) < np.inf):
+        raise InputError(f"rho is {rho}: the radius of the perturbation must be one finite number, 0 or more")
+
+
+def _check_params(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise InputError("params has no leaves: pass the pytree of the weights")
+    for path, leaf in leaves:
+        if _type(leaf) is None or not _floating(_type(leaf)):
+            raise InputError(
+                f"params{jax.tree_util.keystr(path)} is {_described(leaf)}: every leaf of params must be a floating "
+                "array, and what is not trained belongs in apply_fn"
+            )
+
+
+def _integers(labels, size):
+    """`labels` as an array, if they are integers `[size]`."""
+    if not isinstance(labels, jax.Array):
+        with contextlib.suppress(TypeError, ValueError):  # a ragged list stays one
+            labels = np.asarray(labels)
+    if getattr(labels, "shape", None) != (size,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"labels are {_described(labels)} for {size} images: pass integers of shape [{size}], or None for pseudo "
+            "labels"
+        )
+    return labels
+
+
+def _range(labels):
+    """The least and the largest of known labels."""
+    # In numpy: inside a caller's transformation JAX would trace them. Of labels spread over processes, each has a part.
+    shards = [shard.data for shard in labels.addressable_shards] if isinstance(labels, jax.Array) else [labels]
+    values = [np.asarray(shard) for shard in shards]
+    return min(np.min(part) for part in values), max(np.max(part) for part in values)
+
+
+def _type(value):
+    """Shape and dtype as JAX takes it, or None of what is no array or number."""
+    try:
+        return jax.typeof(value)
+    except TypeError:
+        return None
+
+
+def _floating(found):
+    return jnp.issubdtype(found.dtype, jnp.floating)
+
+
+def _varies(leaf):
+    """Whether JAX tracks it as differing between the devices of a `shard_map`."""
+    return bool(jax.typeof(leaf).manual_axis_type.varying)
+
+
+def _described(value):
+    is_array = isinstance(value, jax.Array | np.ndarray | np.generic)
+    return f"{value.dtype}{list(value.shape)}" if is_array else type(value).__name__

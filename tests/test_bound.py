@@ -190,7 +190,7 @@ def test_neither_order_nor_neighbours_matter():
 
 def test_one_trace_for_all_weights_and_radii():
     chex.clear_trace_counter()
-    traced = chex.assert_max_traces(linear, n=3)  # within one trace of the terms: value, gradient and Hessian
+    traced = chex.assert_max_traces(linear, n=4)  # at the door, and within one trace: value, gradient and Hessian
     params = jnp.ones((4, 3))
     for rho in (0.05, 0.1, 0.2):
         upper_bound_terms(traced, params, jnp.ones((5, 4)), rho=rho)

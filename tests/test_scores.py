@@ -9,8 +9,17 @@ import numpy as np
 import optax
 import pytest
 
-from saal_jax import InputError, max_perturbed_loss, sharpness
+from saal_jax import (
+    InputError,
+    expected_gradient_length,
+    gradient_norm,
+    max_perturbed_loss,
+    sharpness,
+    upper_bound_terms,
+)
 from saal_jax.models import resnet18, small_cnn
+
+SCORES = [max_perturbed_loss, sharpness, upper_bound_terms, gradient_norm, expected_gradient_length]
 
 
 def linear(params, images):
@@ -124,10 +133,18 @@ def test_pseudo_labels_are_the_labels_of_the_largest_logit():
 
 def test_one_trace_for_all_weights_and_radii():
     params, images = linear_setting()
-    traced = chex.assert_max_traces(linear, n=4)  # within one trace of the score: jaxpr twice, label and shape checks
+    traced = chex.assert_max_traces(linear, n=5)  # at the door, and within one trace of the score: jaxpr twice, shapes
     for rho in (0.05, 0.1, 0.2):
         max_perturbed_loss(traced, params, images, rho=rho)
         params = jax.tree.map(lambda leaf: leaf + 1, params)
+
+
+def test_labels_do_not_trace_again():
+    params, images = linear_setting()
+    chex.clear_trace_counter()
+    traced = chex.assert_max_traces(linear, n=5)
+    for labels in ([0, 1, 2, 0, 1, 2], np.zeros(6, int), jnp.ones(6, int)):
+        max_perturbed_loss(traced, params, images, labels)
 
 
 def test_vmaps_over_an_ensemble():
@@ -152,10 +169,95 @@ def test_half_precision_stays_half_and_is_finite(dtype):
     assert np.isfinite(saturated).all()
 
 
-def test_the_logits_of_a_batch_are_asked_for():
+@pytest.mark.parametrize(
+    ("given", "described"),
+    [
+        (lambda logits: logits[0], "float32[3]"),
+        (lambda logits: logits[:1], "float32[1, 3]"),
+        (lambda logits: logits[:, None], "float32[6, 1, 3]"),
+        (lambda logits: logits[:, :0], "float32[6, 0]"),
+        (lambda logits: logits.astype(int), "int32[6, 3]"),
+        (lambda logits: logits.astype(complex), "complex64[6, 3]"),
+        (lambda logits: (logits, {}), "tuple"),
+        (lambda logits: {"logits": logits}, "dict"),
+        (lambda logits: None, "NoneType"),
+        (lambda logits: "logits", "str"),
+    ],
+)
+@pytest.mark.parametrize("score", SCORES)
+def test_apply_fn_must_return_logits(score, given, described):
     params, images = linear_setting()
-    with pytest.raises(InputError, match="must return logits of shape"):
-        max_perturbed_loss(lambda params, images: linear(params, images)[0], params, images)
+    with pytest.raises(InputError) as error:
+        score(lambda params, images: given(linear(params, images)), params, images)
+    assert f"apply_fn gave {described} for a batch of 6: it must return logits of shape [6, C]" in str(error.value)
+
+
+def test_apply_fn_must_return_logits_of_one_image_too():
+    params, images = linear_setting()
+    with pytest.raises(InputError, match=r"gave float32\[3\] for a batch of 1"):
+        max_perturbed_loss(lambda params, images: linear(params, images).squeeze(), params, images)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_what_apply_fn_raises_is_raised(score):
+    params, images = linear_setting()
+    with pytest.raises(KeyError, match="kernel"):
+        score(lambda params, images: images @ params["kernel"], params, images)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "described"),
+    [
+        (jnp.uint32(0), "uint32[]"),
+        (np.ones((2, 3), bool), "bool[2, 3]"),
+        (jax.random.key(0), "key<fry>[]"),
+        (jnp.ones(2, complex), "complex64[2]"),
+        (np.array(["relu"]), "<U4[1]"),
+        (3, "int"),
+        (1j, "complex"),
+        ("relu", "str"),
+        (object(), "object"),
+    ],
+)
+@pytest.mark.parametrize("score", SCORES)
+def test_a_leaf_that_is_not_floating_is_named(score, leaf, described):
+    params, images = linear_setting()
+    with pytest.raises(InputError) as error:
+        score(lambda params, images: linear(params["layers"][0], images), {"layers": [params, {"x": leaf}]}, images)
+    assert f"params['layers'][1]['x'] is {described}: " in str(error.value)
+    assert "belongs in apply_fn" in str(error.value)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_params_without_leaves_and_images_without_rows(score):
+    params, images = linear_setting()
+    for empty in ({}, None, [{"w": None}]):
+        with pytest.raises(InputError, match="params has no leaves"):
+            score(linear, empty, images)
+    for wrong, described in ((jnp.ones(()), r"float32\[\]"), ([[1.0, 2.0, 3.0, 4.0]], "list"), ({"x": images}, "dict")):
+        with pytest.raises(InputError, match=f"images are {described}: pass one array"):
+            score(linear, params, wrong)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_floats_numpy_arrays_and_none_may_be_leaves(score):
+    def network(params, images):
+        return linear(params, images) * params["scale"]
+
+    params, images = linear_setting()
+    found = score(network, {**jax.tree.map(np.asarray, params), "scale": 2.0, "none": None}, np.asarray(images))
+    expected = score(network, {**params, "scale": jnp.float32(2)}, images)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", SCORES[:-1])
+def test_an_empty_batch_has_no_scores(score):
+    def flat(params, images):
+        return linear(params, images.reshape(len(images), -1))  # refused by JAX where there are no images
+
+    params, _ = linear_setting()
+    for labels in (None, jnp.zeros(0, int)):
+        chex.assert_tree_shape_prefix(score(flat, params, jnp.zeros((0, 2, 2)), labels), (0,))
 
 
 @pytest.mark.parametrize(
@@ -164,8 +266,13 @@ def test_the_logits_of_a_batch_are_asked_for():
         (dict(rho=-0.1), "rho is -0.1"),
         (dict(rho=float("nan")), "rho is nan"),
         (dict(rho=float("inf")), "rho is inf"),
+        (dict(rho=jnp.array([0.1])), "rho is [0.1]"),
+        (dict(rho="0.1"), "rho is 0.1"),
+        (dict(rho=None), "rho is None"),
         (dict(labels=[0, 1, 2]), "int64[3] for 6 images"),
         (dict(labels=jnp.zeros(6)), "integers of shape [6]"),
+        (dict(labels=list("aabbcc")), "<U1[6] for 6 images"),
+        (dict(labels=[[0], [1, 2], 0, 0, 0, 0]), "list for 6 images"),
         (dict(labels=jnp.zeros(5, int)), "int32[5] for 6 images"),
         (dict(labels=jnp.array([0, 1, 2, 3, 0, 0])), "0 to 3, but the model has the classes 0..2"),
         (dict(labels=jnp.array([0, -1, 2, 0, 0, 0])), "-1 to 2"),
