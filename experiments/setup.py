@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.environment import environment
@@ -16,6 +18,8 @@ from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.devices import all_devices
 from saal_jax.errors import InputError
+from saal_jax.keys import make_key
+from saal_jax.memory import machine_bytes
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS, normalize
@@ -57,6 +61,7 @@ def build(config, data_dir) -> Setup:
                 f"config.{key} has {len(values)} values, but the images of {config.dataset} have {channels} channels"
             )
     classes = len(loaded.class_names)
+    _check_memory(config, classes, images.shape[1:])
     recipe = make_recipe(config, classes, images.shape[1:], mean, std)
     acquire = fitted(config, recipe)
     protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(train, embeddings)
@@ -82,6 +87,19 @@ def build(config, data_dir) -> Setup:
             "environment": environment(),
         },
     )
+
+
+def _check_memory(config, num_classes, image_shape):
+    """Refuses a network whose weights and gradients alone are more than this machine's memory."""
+    model = call(MODELS, {**config.model.model_dump(), "num_classes": num_classes})
+    shapes = jax.eval_shape(model.init, make_key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).params
+    size, memory = (2 * sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))) / 2**30, machine_bytes() / 2**30
+    if size > memory:
+        raise InputError(
+            f"config.model.width={config.model.width}: weights and gradients of images of "
+            f"{'x'.join(map(str, image_shape))} take {size:,.0f} GiB, more than the {memory:,.0f} GiB of memory here; "
+            "lower it, or image_size"
+        )
 
 
 def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:

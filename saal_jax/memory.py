@@ -1,10 +1,16 @@
 """How much memory a function needs for one more example, read off its equations before anything is compiled."""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal, jaxprs_in_params
+
+
+def machine_bytes() -> int:
+    """The memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def bytes_per_example(fun, params, pool, size: int, *keys) -> tuple[int, int]:

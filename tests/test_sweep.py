@@ -42,7 +42,10 @@ def test_a_pytree_pool_keeps_its_rows_together():
     np.testing.assert_array_equal(scores, 101 * np.arange(10))
 
 
-def test_random_scores_depend_on_the_example_not_on_the_chunk():
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_random_scores_depend_on_the_example_not_on_the_chunk(impl):
+    key = jax.random.key(3, impl=impl)
+
     def score_fn(params, chunk, keys):
         return jax.vmap(jax.random.uniform)(keys)
 

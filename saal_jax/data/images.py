@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from saal_jax.errors import InputError, one_line
+from saal_jax.memory import machine_bytes
 from saal_jax.paths import open_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow knows others, of which one starts Ghostscript
@@ -112,7 +113,7 @@ def stack(images: Iterable[np.ndarray], names: list[str], where: str) -> np.ndar
 
 def _empty(shape):
     """An array for images [N, H, W, C]; `InputError` where they are more than this machine's memory."""
-    size, memory = math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size, memory = math.prod(shape), machine_bytes()
     if size > memory:
         raise InputError(
             f"{shape[0]} images of {_shape(shape[1:])} take {size / 2**30:,.0f} GiB, more than the "

@@ -178,6 +178,12 @@ def test_a_budget_beyond_the_pool_labels_everything(tmp_path, capsys):
         (["--config=digits_saal", "--config.initial_labels=2000"], "initial_labels is 2000"),
         (["--config=digits_saal", "--config.mean=.1,.2,.3"], "config.mean has 3 values"),
         (["--config=digits_saal", "--config.dataset=nowhere.npz"], "nowhere.npz"),
+        (["--config=digits_saal", "--config.dataset=~nobody-of-that-name/photos"], "no such home folder"),
+        (["--config=digits_saal", "--config.image_size=1000000"], "give a smaller image_size"),
+        (
+            ["--config=digits_saal", "--config.model.name=resnet18", "--config.model.width=4096"],
+            "config.model.width=4096",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, tmp_path, capsys):
