@@ -9,7 +9,7 @@ VENV := .venv/$(VERSION)
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: run test clean python
+.PHONY: run test test-all clean python
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m experiments.run --config=digits_random
@@ -20,6 +20,10 @@ test: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet
+
+# Everything: the slow tests too (gigabytes, kills, several processes), and a thousand inputs for each property.
+test-all: $(VENV)/.test-installed
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet -m "" --hypothesis-profile=thorough
 
 $(VENV)/.run-installed: pyproject.toml constraints.txt | python
 	$(PYTHON) -m venv $(VENV)

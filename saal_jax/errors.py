@@ -4,6 +4,9 @@
 class InputError(ValueError):
     """Input that cannot be used; its message is one line: what is wrong, where, and how to mend it."""
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))  # what is quoted may have several
+
 
 def one_line(error: Exception) -> str:
     """The message of a library's error, fit to be quoted in ours."""

@@ -8,8 +8,16 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402  (it reads the environment)
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-collect_ignore = ["experiments/interrupted.py"]  # a program of its own, run by its neighbour
+# Programs of their own, run by their neighbours.
+collect_ignore = ["experiments/interrupted.py", "properties/child.py"]
+
+# `make test` tries the same few examples everywhere, `make test-all` a thousand others each time.
+slow_or_shared = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("few", max_examples=40, deadline=None, derandomize=True, suppress_health_check=slow_or_shared)
+settings.register_profile("thorough", settings.get_profile("few"), max_examples=1000, derandomize=False)
+settings.load_profile("few")
 
 
 @pytest.fixture(autouse=True)

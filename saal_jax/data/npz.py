@@ -13,6 +13,8 @@ def read(path: str, split: str, test_split: str):
     """Reads two slices of the file at `path`: two `(images, labels, ids)` and the class names."""
     try:
         with open_file(user_path(path)) as file, np.load(file) as stored:
+            for member in stored.zip.infolist():  # a damaged name would hide an array
+                stored.zip.open(member).close()
             arrays = {name: _member(stored, name) for name in ARRAYS if name in stored.files}
             others = [name for name in stored.files if name not in ARRAYS]
     except InputError:
