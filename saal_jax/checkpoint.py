@@ -20,6 +20,7 @@ from saal_jax.errors import InputError, one_line
 from saal_jax.keys import make_key
 from saal_jax.models import MODELS
 from saal_jax.optimizers import sgd
+from saal_jax.paths import user_path
 from saal_jax.preprocessing import normalize, unchanged
 from saal_jax.recipes import RECIPES
 from saal_jax.training import Ingredients
@@ -125,7 +126,7 @@ def load_model(workdir, seed: int | None = None):
       apply_fn, params = saal_jax.load_model("results/digits_saal")
       scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
     """
-    root = Path(workdir).expanduser() / "checkpoints"
+    root = user_path(workdir) / "checkpoints"
     seeds = saved_seeds(root) if seed is None else [seed]
     found = next(filter(None, (load_newest(root / f"seed_{seed}") for seed in seeds)), None)
     if found is None:

@@ -1,5 +1,7 @@
 """Embeddings of a user's own."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,8 @@ def test_files_that_are_none(tmp_path):
     refused(str(tmp_path / "none.npy"), "no such file")
     (tmp_path / "dir.npy").mkdir()
     refused(str(tmp_path / "dir.npy"), "np.save")
+    os.mkfifo(tmp_path / "pipe.npy")
+    refused(str(tmp_path / "pipe.npy"), "no regular file")
     np.savez(tmp_path / "archive.npz", ROWS)
     np.savetxt(tmp_path / "text.npy", ROWS)
     (tmp_path / "empty.npy").write_bytes(b"")
