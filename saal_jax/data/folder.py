@@ -127,7 +127,7 @@ def _files(root, path):
                 raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir() and not _is_image(name):
+            if entry.is_dir():
                 waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
             else:
                 found.append(name)
