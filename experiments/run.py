@@ -17,6 +17,7 @@ from tqdm import tqdm
 from experiments import config as configs
 from experiments import methods, report, workdir
 from experiments.estimate import estimate, free_disk
+from experiments.lock import lock
 from experiments.processes import agree, end, join, on_first
 from experiments.setup import build
 from saal_jax import checkpoint
@@ -128,7 +129,7 @@ def run(config, directory, data_dir=None, dry_run=False):
         raise InputError(f"--workdir={directory} is a file: name a directory")
     with contextlib.ExitStack() as held:
         if not dry_run:
-            on_first(lambda: held.enter_context(workdir.lock(directory)))
+            on_first(lambda: held.enter_context(lock(directory)))
         agree("configs", config)
         found = on_first(workdir.load, directory, config)
         records = {seed: record for seed, (_, _, record) in found.items()}
