@@ -4,6 +4,11 @@ Prints final accuracy and area under the learning curve (mean and sd over seeds)
 named, and draws all curves into one picture.
 """
 
+from experiments import command
+
+if __name__ == "__main__":
+    command.stop_while_loading()
+
 import argparse
 import csv
 import json
@@ -15,6 +20,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+from experiments.command import given_path
 from saal_jax.errors import InputError
 
 matplotlib.use("Agg")
@@ -150,35 +156,31 @@ def _band(curves):
     return next(iter(curves.values()))[0][:length], accuracy.mean(0), accuracy.std(0)
 
 
-def main():
+@command.command(stopped="stopped")
+def main(argv=None):
     """Reads the command line, draws and prints."""
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "workdir", nargs="+", type=Path, help="finished runs; the last one is what the others are compared with"
-    )
-    parser.add_argument("--picture", type=Path, default=Path("results/curves.png"), help="default: %(default)s")
-    arguments = parser.parse_args()
-    picture = arguments.picture
+    parser.add_argument("workdir", nargs="+", help="finished runs; the last one is what the others are compared with")
+    parser.add_argument("--picture", default="results/curves.png", help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    workdirs = [given_path("WORKDIR", workdir) for workdir in arguments.workdir]
+    picture = given_path("--picture", arguments.picture)
+    names = [workdir.name for workdir in workdirs]
+    names = names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
+    runs = {name: read_curves(workdir) for name, workdir in zip(names, workdirs, strict=True)}
+    if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
+        raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
     try:
-        names = [workdir.name for workdir in arguments.workdir]
-        names = names if len(set(names)) == len(names) else [str(workdir) for workdir in arguments.workdir]
-        runs = {name: read_curves(workdir) for name, workdir in zip(names, arguments.workdir, strict=True)}
-        if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
-            raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
-        try:
-            config = json.loads((arguments.workdir[0] / "config.json").read_text())
-        except (FileNotFoundError, ValueError):
-            config = {}
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        found = table(runs)
-        draw(picture, runs, released_curves(config))
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        config = json.loads((workdirs[0] / "config.json").read_text())
+    except (FileNotFoundError, ValueError):
+        config = {}
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    found = table(runs)
+    draw(picture, runs, released_curves(config))
     print(found)
     print(f"picture: {picture}")
-    print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in arguments.workdir))
+    print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in workdirs))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
