@@ -61,9 +61,15 @@ def given_path(flag: str, text: str | None) -> Path | None:
     from saal_jax.errors import InputError
     from saal_jax.paths import user_path
 
-    if text == "":
+    if text is None:
+        return None
+    if not text:
         raise InputError(f"{flag}= is empty: write a path, or leave {flag} out")
-    return None if text is None else user_path(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # checkpoints cannot be written there
+        raise InputError(f"{flag}={text}: the name is not UTF-8; rename it, or name another") from None
+    return user_path(text)
 
 
 def stop_while_loading():
