@@ -4,10 +4,13 @@ Each method runs under the config's recipe or, where that does not offer what it
 compared with Random under the same. Finished runs are read, unfinished ones continued.
 """
 
+from experiments import command
+
+if __name__ == "__main__":
+    command.stop_while_loading()
+
 import argparse
 import csv
-import sys
-import warnings
 from pathlib import Path
 
 import jax
@@ -15,9 +18,11 @@ import numpy as np
 from scipy import stats
 
 from experiments import config as configs
+from experiments.command import given_path
 from experiments.methods import needs
+from experiments.processes import check_platforms, end
 from experiments.report import figures, interval, mean_sd, read_curves
-from experiments.run import reader_gone, run, warn
+from experiments.run import run
 from experiments.setup import make_recipe
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.cpu import keep_memory
@@ -40,9 +45,9 @@ VARIANTS = (
 COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random", "p", "area - random", "p")
 
 
-def main(argv=None) -> int:
-    """Reads the command line, runs what is missing, prints the table; returns the exit status."""
-    warnings.showwarning = lambda message, *_, **__: warn(message)
+@command.command(stopped="stopped; the same command continues after the last finished cycle")
+def main(argv=None):
+    """Reads the command line, runs what is missing, prints the table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, help="a name, or the path of a file; its acquisition is replaced")
     parser.add_argument("--methods", help="compare only these: NAME or NAME:KEY=VALUE:..., with commas between")
@@ -50,30 +55,23 @@ def main(argv=None) -> int:
         "--part", default="1/1", help="run only this part of all runs, as in 1/2; prints what is finished"
     )
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
-    parser.add_argument("--workdir", type=Path, help="where results go (default: results/compare_NAME)")
+    parser.add_argument("--workdir", help="where results go (default: results/compare_NAME)")
     arguments, assignments = parser.parse_known_args(argv)
     unknown = [argument for argument in assignments if not argument.startswith("--config.")]
     if unknown:
         parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
     keep_memory()
-    root = (arguments.workdir or Path("results") / f"compare_{Path(arguments.config).stem}").expanduser()
-    try:
-        base = configs.override(configs.load(arguments.config), assignments)
-        trials = trials_of(base, _methods(arguments.methods))
-        for name in _part(sorted(trials), arguments.part):
-            print(f"\n{name}", flush=True)
-            run(trials[name], root / name, arguments.data_dir)
-            jax.clear_caches()  # no two runs share a compiled function
-        print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
-    except BrokenPipeError:
-        return reader_gone()
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues", file=sys.stderr)
-        return 130
-    return 0
+    base = configs.override(configs.load(arguments.config), assignments)
+    root = given_path("--workdir", arguments.workdir) or Path("results") / f"compare_{Path(arguments.config).stem}"
+    data_dir = given_path("--data_dir", arguments.data_dir)
+    methods = _methods(arguments.methods)
+    check_platforms()
+    trials = trials_of(base, methods)
+    for name in _part(sorted(trials), arguments.part):
+        print(f"\n{name}", flush=True)
+        run(trials[name], root / name, data_dir)
+        jax.clear_caches()  # no two runs share a compiled function
+    print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
 
 
 def _methods(listed):
@@ -186,4 +184,4 @@ def _query_seconds(workdir):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

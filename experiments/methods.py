@@ -1,5 +1,11 @@
 """What there is to choose from: `python -m experiments.methods` prints the tables of docs/methods.md."""
 
+from experiments import command
+
+if __name__ == "__main__":
+    command.stop_while_loading()
+
+import argparse
 import inspect
 import sys
 from typing import NamedTuple
@@ -95,5 +101,12 @@ def _code(names):
     return ", ".join(f"`{name}`" for name in names) or "-"
 
 
-if __name__ == "__main__":
+@command.command(stopped="stopped")
+def main(argv=None):
+    """Prints the document."""
+    argparse.ArgumentParser(prog="python -m experiments.methods", description=__doc__).parse_args(argv)
     print(document())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ Process 0 alone prints, and reads and writes the workdir; `on_first` tells the o
 import hashlib
 import os
 import pickle
+import socket
 import sys
 import traceback
 
@@ -31,8 +32,8 @@ def join():
                 raise InputError(f"{variable}={text!r}: must be a whole number")
             numbers[name] = int(text)
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-    if address is not None and not address.rpartition(":")[2].isdecimal():
-        raise InputError(f"JAX_COORDINATOR_ADDRESS={address!r}: must be HOST:PORT, the port free on process 0's host")
+    if address is not None:
+        _check_port(address, numbers.get("process_id") == 0)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
         jax.distributed.initialize(**numbers)
@@ -43,6 +44,39 @@ def join():
         ) from None
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
+
+
+def _check_port(address, serving):
+    """Refuses an address whose port is none or, where this process is to serve there, is taken: JAX would crash."""
+    port = address.rpartition(":")[2]
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
+        raise InputError(f"JAX_COORDINATOR_ADDRESS={address!r}: must be HOST:PORT, the port free on process 0's host")
+    if serving:
+        both = socket.has_dualstack_ipv6()  # JAX listens on all addresses of this host
+        try:
+            socket.create_server(
+                ("", int(port)), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+            ).close()
+        except OSError as error:
+            raise InputError(
+                f"JAX_COORDINATOR_ADDRESS={address!r}: cannot listen on port {port} ({os.strerror(error.errno)}); "
+                "name a free one"
+            ) from None
+
+
+def check_platforms():
+    """Refuses a JAX_PLATFORMS that JAX cannot start; call it after `join`."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if not platforms:
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise InputError(
+            f"JAX_PLATFORMS={platforms}: JAX cannot compute there{reason}; unset it, or name another, as in "
+            "JAX_PLATFORMS=cpu"
+        ) from None
 
 
 def on_first(function, *args):
@@ -80,7 +114,8 @@ def agree(what, value):
 def end(main):
     """Ends this process with the status of `main()`.
 
-    One of several that fails does so at once: JAX would first wait, for minutes, for others that wait for this one.
+    One that a signal has stopped ends at once: threads may still be at work. So does one of several that fails: JAX
+    would first wait, for minutes, for others that wait for this one.
     """
     try:
         status = main()
@@ -90,7 +125,7 @@ def end(main):
         traceback.print_exc()
         print("stopped, perhaps as another process was: see its output; the same command continues", file=sys.stderr)
         status = 1
-    if status and jax.distributed.is_initialized():
+    if status > 128 or (status and jax.distributed.is_initialized()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -4,8 +4,14 @@ Prints final accuracy and area under the learning curve (mean and sd over seeds)
 named, and draws all curves into one picture.
 """
 
+from experiments import command
+
+if __name__ == "__main__":
+    command.stop_while_loading()
+
 import argparse
 import csv
+import io
 import json
 import sys
 from collections import defaultdict
@@ -15,7 +21,9 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+from experiments.command import given_path
 from saal_jax.errors import InputError
+from saal_jax.paths import open_file
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
@@ -26,13 +34,11 @@ RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.c
 def read_curves(workdir: Path) -> dict:
     """`{seed: (num_labelled[T], test_accuracy[T])}` of a run."""
     try:
-        with open(workdir / "metrics.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
+        with open_file(workdir / "metrics.csv") as file:
+            curves = _curves(csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")), "test_accuracy")
     except OSError:
         raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
-    try:
-        curves = _curves(rows, "test_accuracy")
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error):
         raise InputError(f"{workdir}/metrics.csv is not the table of a run: run its command again") from None
     if not curves:
         raise InputError(f"{workdir} has no finished cycle yet: run its command again")
@@ -41,10 +47,14 @@ def read_curves(workdir: Path) -> dict:
 
 def released_curves(config: dict) -> dict:
     """The curves the SAAL authors released for this setting (CIFAR-10 only), by seed; empty where there are none."""
-    if config.get("dataset") != "cifar10" or config["model"]["name"] != "resnet18":
+    try:
+        if config["dataset"] != "cifar10" or config["model"]["name"] != "resnet18":
+            return {}
+        optimizer = config["optimizer"]["name"]
+    except (KeyError, TypeError):  # not the config of a run
         return {}
     with open(RELEASED, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["optimizer"] == config["optimizer"]["name"]]
+        rows = [row for row in csv.DictReader(file) if row["optimizer"] == optimizer]
     return _curves(rows, "test_accuracy_percent")
 
 
@@ -150,35 +160,31 @@ def _band(curves):
     return next(iter(curves.values()))[0][:length], accuracy.mean(0), accuracy.std(0)
 
 
-def main():
+@command.command(stopped="stopped")
+def main(argv=None):
     """Reads the command line, draws and prints."""
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "workdir", nargs="+", type=Path, help="finished runs; the last one is what the others are compared with"
-    )
-    parser.add_argument("--picture", type=Path, default=Path("results/curves.png"), help="default: %(default)s")
-    arguments = parser.parse_args()
-    picture = arguments.picture
+    parser.add_argument("workdir", nargs="+", help="finished runs; the last one is what the others are compared with")
+    parser.add_argument("--picture", default="results/curves.png", help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    workdirs = [given_path("WORKDIR", workdir) for workdir in arguments.workdir]
+    picture = given_path("--picture", arguments.picture)
+    names = [workdir.name for workdir in workdirs]
+    names = names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
+    runs = {name: read_curves(workdir) for name, workdir in zip(names, workdirs, strict=True)}
+    if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
+        raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
     try:
-        names = [workdir.name for workdir in arguments.workdir]
-        names = names if len(set(names)) == len(names) else [str(workdir) for workdir in arguments.workdir]
-        runs = {name: read_curves(workdir) for name, workdir in zip(names, arguments.workdir, strict=True)}
-        if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
-            raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
-        try:
-            config = json.loads((arguments.workdir[0] / "config.json").read_text())
-        except (FileNotFoundError, ValueError):
-            config = {}
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        found = table(runs)
-        draw(picture, runs, released_curves(config))
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        config = json.loads((workdirs[0] / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        config = {}
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    found = table(runs)
+    draw(picture, runs, released_curves(config))
     print(found)
     print(f"picture: {picture}")
-    print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in arguments.workdir))
+    print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in workdirs))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

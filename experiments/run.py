@@ -1,12 +1,12 @@
 """Runs an active-learning experiment, or continues one: `python -m experiments.run --config=NAME`."""
 
+from experiments import command
+
+if __name__ == "__main__":
+    command.stop_while_loading()
+
 import argparse
 import contextlib
-import errno
-import os
-import signal
-import sys
-import warnings
 from pathlib import Path
 
 import jax
@@ -16,8 +16,10 @@ from tqdm import tqdm
 
 from experiments import config as configs
 from experiments import methods, report, workdir
+from experiments.command import given_path, warn
 from experiments.estimate import estimate, free_disk
-from experiments.processes import agree, end, join, on_first
+from experiments.lock import lock
+from experiments.processes import agree, check_platforms, end, join, on_first
 from experiments.setup import build
 from saal_jax import checkpoint
 from saal_jax.cpu import keep_memory
@@ -26,66 +28,20 @@ from saal_jax.errors import InputError
 from saal_jax.keys import restore_key
 
 
-def main(argv=None) -> int:
-    """Reads the command line and runs; returns the exit status."""
-    warnings.showwarning = lambda message, *_, **__: warn(message)
-    signal.signal(signal.SIGTERM, _terminate)
+@command.command(stopped="stopped; the same command continues after the last finished cycle")
+def main(argv=None):
+    """Reads the command line and runs."""
     arguments, assignments = _parse(argv)
     keep_memory()
-    try:
-        if arguments.list:
-            print(methods.listing())
-            return 0
-        config = configs.override(configs.load(arguments.config), assignments)
-        if arguments.distributed:
-            join()
-        directory = arguments.workdir or Path("results") / Path(arguments.config).stem
-        directory = directory.expanduser()
-        run(config, directory, arguments.data_dir, arguments.dry_run)
-        return 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, Terminated) as stop:
-        print("\nstopped; the same command continues after the last finished cycle", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
-    except BrokenPipeError:
-        return reader_gone()
-    except OSError as error:
-        where = error.filename or "standard output"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print(f"error: no space left for {where}: free some, then the same command continues", file=sys.stderr)
-            return 1
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if (
-            not isinstance(error, MemoryError)
-            and "RESOURCE_EXHAUSTED" not in str(error)
-            and "Out of memory" not in str(error)
-        ):
-            raise
-        print("error: out of memory: lower --config.model.width or --config.batch_size", file=sys.stderr)
-        return 1
-
-
-def reader_gone() -> int:
-    """The exit status where whoever read our output has gone."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the interpreter's last flush)
-    return 141
-
-
-def warn(message):
-    """One line to standard error."""
-    print(f"warning: {message}", file=sys.stderr)
-
-
-class Terminated(BaseException):
-    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
-
-
-def _terminate(*_):
-    raise Terminated
+    if arguments.list:
+        return print(methods.listing())
+    config = configs.override(configs.load(arguments.config), assignments)
+    directory = given_path("--workdir", arguments.workdir) or Path("results") / Path(arguments.config).stem
+    data_dir = given_path("--data_dir", arguments.data_dir)
+    if arguments.distributed:
+        join()
+    check_platforms()
+    run(config, directory, data_dir, arguments.dry_run)
 
 
 def _table(rows):
@@ -108,7 +64,7 @@ def _parse(argv):
     what.add_argument("--list", action="store_true", help="print the acquisition methods and what they cost, and stop")
     what.add_argument("--config", help="a name from the list below, or the path of a config file")
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
-    parser.add_argument("--workdir", type=Path, help="where results go (default: results/NAME)")
+    parser.add_argument("--workdir", help="where results go (default: results/NAME)")
     parser.add_argument(
         "--distributed",
         action="store_true",
@@ -129,7 +85,7 @@ def run(config, directory, data_dir=None, dry_run=False):
         raise InputError(f"--workdir={directory} is a file: name a directory")
     with contextlib.ExitStack() as held:
         if not dry_run:
-            on_first(lambda: held.enter_context(workdir.lock(directory)))
+            on_first(lambda: held.enter_context(lock(directory)))
         agree("configs", config)
         found = on_first(workdir.load, directory, config)
         records = {seed: record for seed, (_, _, record) in found.items()}
@@ -209,7 +165,8 @@ def _write_environment(directory, found):
 
 
 def _record(seed, config, directory, records, arrays, cycle, result):
-    """Saves a finished cycle and tells of it."""
+    """Saves a finished cycle and tells of it; none after a signal."""
+    command.check()
     checkpoint.save(directory / "checkpoints" / f"seed_{seed}", cycle, arrays, records[seed])
     workdir.write_tables(directory, config, records)
     _tell(seed, config, cycle, result)

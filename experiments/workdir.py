@@ -1,8 +1,6 @@
-"""The files of a run: the lock, what there is to continue from, and the tables, rewritten whole after every cycle."""
+"""The files of a run: what there is to continue from, and the tables, rewritten whole after every cycle."""
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
@@ -20,33 +18,6 @@ SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_l
 INITIAL_LABELS = ("seed", "index", "example_id", "label")
 LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
 PHASES = ("query", "train", "test")
-
-
-@contextlib.contextmanager
-def lock(workdir: Path):
-    """Holds the workdir for this process; the system lets go of it when the process ends, however it ends."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / ".lock", "a+")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); name another") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f"--workdir={workdir} is in use by process {file.read().strip()}: wait for it, or name another"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            if os.listdir(workdir) == [".lock"]:  # nothing came of it: leave nothing behind
-                os.unlink(workdir / ".lock")
-                workdir.rmdir()
 
 
 def load(workdir: Path, config: Config) -> dict:

@@ -9,24 +9,30 @@ from typing import BinaryIO
 from saal_jax.errors import InputError
 
 
-def user_path(text: str | Path) -> Path:
-    """The path that a user means, `~` expanded; `InputError` where there is no such home, or no path can be that."""
+def user_path(path: str | os.PathLike) -> Path:
+    """`path` with a `~` or `~name` at its start replaced by that user's home folder.
+
+    Raises:
+      InputError: there is no such home folder, or no file can be called that.
+
+    >>> user_path("images/train").as_posix()
+    'images/train'
+    """
+    text = os.fspath(path)
+    if "\0" in text or "\\ud" in ascii(text):  # half of a surrogate pair is no text
+        raise InputError(f"{text!a}: no file can be called that; write another name")
     try:
-        os.fsencode(text)
-        path = Path(text).expanduser()
-    except (RuntimeError, UnicodeEncodeError):
-        raise InputError(f"{str(text)!a}: there is no such home folder, or no such name; write the path out") from None
-    if "\0" in str(text):
-        raise InputError(f"{str(text)!a}: a path cannot hold the character 0; write another")
-    return path
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user, or one without HOME and without an entry in the system's list of users
+        raise InputError(f"{text}: there is no such home folder; write the path out") from None
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | os.PathLike) -> BinaryIO:
     """Opens a regular file to read; OSError for what could be waited for without end: a pipe, a terminal, a folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer does not block
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         number, reason = (errno.EISDIR, "it is a folder") if stat.S_ISDIR(mode) else (errno.EINVAL, "no regular file")
-        raise OSError(number, reason, str(path))
+        raise OSError(number, reason, os.fspath(path))
     return os.fdopen(descriptor, "rb")

@@ -110,6 +110,9 @@ def test_what_one_process_refuses_all_do(uninterrupted):
     ("variable", "value", "message"),
     [
         ("JAX_COORDINATOR_ADDRESS", "localhost", "must be HOST:PORT"),
+        ("JAX_COORDINATOR_ADDRESS", "localhost:٣", "must be HOST:PORT"),
+        ("JAX_COORDINATOR_ADDRESS", "localhost:0", "must be HOST:PORT"),
+        ("JAX_COORDINATOR_ADDRESS", "localhost:65536", "must be HOST:PORT"),
         ("JAX_NUM_PROCESSES", "two", "JAX_NUM_PROCESSES='two'"),
         ("JAX_PROCESS_ID", "-1", "JAX_PROCESS_ID='-1'"),
     ],
@@ -118,6 +121,18 @@ def test_a_wrong_variable_is_refused(variable, value, message, tmp_path, monkeyp
     monkeypatch.setenv(variable, value)
     assert main([*ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--distributed"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_a_port_in_use_is_refused(host, tmp_path):
+    command = [sys.executable, *PLAIN, *ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--distributed"]
+    with socket.create_server((host, 0)) as taken:
+        port = taken.getsockname()[1]
+        variables = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+        refused = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert f"cannot listen on port {port} (Address already in use)" in refused.stderr
+    assert refused.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
 def test_an_environment_that_tells_nothing_is_one_line(tmp_path):

@@ -67,7 +67,7 @@ def test_stops_cleanly_when_asked(uninterrupted, tmp_path, number, status):
     workdir = tmp_path / "run"
     stopped = stop(workdir, number, "train", 2)
     assert stopped.returncode == status
-    assert stopped.stderr == "\nstopped; the same command continues after the last finished cycle\n"
+    assert stopped.stderr == "stopped; the same command continues after the last finished cycle\n"
     assert len((workdir / "metrics.csv").read_text().splitlines()) == 3
     assert run(workdir) == 0
     assert_same_results(workdir, uninterrupted)

@@ -72,12 +72,11 @@ def test_runs_of_other_steps_are_compared_where_both_have_been():
         report.table({"fine": fine, "odd": {1: (np.array([21, 31]), np.array([1.0, 2]))}})
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
+def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     runs = [write_run(tmp_path / folder / "run", {1: [50, value]}) for folder, value in (("a", 60), ("b", 70))]
-    monkeypatch.setattr("sys.argv", ["report", *map(str, runs), f"--picture={tmp_path / 'curves.png'}"])
-    report.main()
+    assert report.main([*map(str, runs), f"--picture={tmp_path / 'curves.png'}"]) == 0
     text = capsys.readouterr().out
     assert str(runs[0]) in text and str(runs[1]) in text and "60.00" in text and "70.00" in text
 
@@ -91,10 +90,8 @@ def test_runs_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
         ({1: [50, 60]}, "a.foo", "name a file that ends in .png"),
     ],
 )
-def test_what_cannot_be_reported_is_one_line(tmp_path, monkeypatch, capsys, accuracies, picture, message):
+def test_what_cannot_be_reported_is_one_line(tmp_path, capsys, accuracies, picture, message):
     run = tmp_path / "run" if accuracies is None else write_run(tmp_path / "run", accuracies)
-    monkeypatch.setattr("sys.argv", ["report", str(run), f"--picture={tmp_path / picture}"])
-    with pytest.raises(SystemExit) as stopped:
-        report.main()
+    assert report.main([str(run), f"--picture={tmp_path / picture}"]) == 2
     error = capsys.readouterr().err
-    assert stopped.value.code == 2 and message in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1

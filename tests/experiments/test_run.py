@@ -267,7 +267,7 @@ def test_help_lists_the_configs(capsys):
 
 def test_two_processes_do_not_share_a_workdir(tmp_path, capsys):
     hold = "with lock(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
-    program = f"import sys, pathlib; from experiments.workdir import lock\n{hold}"
+    program = f"import sys, pathlib; from experiments.lock import lock\n{hold}"
     with subprocess.Popen(
         [sys.executable, "-c", program, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
