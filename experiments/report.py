@@ -34,8 +34,8 @@ RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.c
 def read_curves(workdir: Path) -> dict:
     """`{seed: (num_labelled[T], test_accuracy[T])}` of a run."""
     try:
-        with open_file(workdir / "metrics.csv") as file:
-            curves = _curves(csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")), "test_accuracy")
+        with io.TextIOWrapper(open_file(workdir / "metrics.csv"), "utf-8", newline="") as file:
+            curves = _curves(csv.DictReader(file), "test_accuracy")
     except OSError:
         raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error):

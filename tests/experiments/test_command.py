@@ -302,7 +302,7 @@ def test_output_that_nobody_reads_or_that_does_not_fit(body):
         ("--workdir=", "--workdir= is empty: write a path, or leave --workdir out"),
         ("--data_dir=", "--data_dir= is empty: write a path, or leave --data_dir out"),
         ("--config=", "--config=: there is no such config"),
-        ("--workdir=b\udcffd", r"--workdir=b\udcffd: the name is not UTF-8"),
+        ("--workdir=b\udcffd", r"'b\udcffd': no file can be called that; write another name"),
         ("--workdir=~nosuchuser/x", "~nosuchuser/x: there is no such home folder; write the path out"),
     ],
 )
