@@ -60,6 +60,7 @@ def test_convolutions_are_not_left_to_ynnpack():
     assert "convolution(" in compiled.as_text() and "ynn_fusion" not in compiled.as_text()
 
 
+@pytest.mark.slow  # it counts page faults, which depend on what else the system does
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory of other C libraries is left alone")
 def test_kept_memory_is_used_again():
     program = """

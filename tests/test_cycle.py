@@ -178,8 +178,9 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
         for _ in active_learning(seed_key(seed), PROTOCOL, counted_recipe, acquire, POOL, TEST, 3):
             after.append(len(traces))
     assert after[0] == 1  # prediction
-    # And, with the first query, the score: its two halves, once for the program and twice to estimate its memory.
-    assert after[1] == after[-1] == 1 + 3 * 2
+    # And, with the first query, the score: the check of its arguments and its two halves, once for the program and twice
+    # to estimate its memory.
+    assert after[1] == after[-1] == 1 + 3 * 3
 
 
 def test_screening_scores_the_images_of_the_largest_clean_loss_only():
