@@ -23,7 +23,7 @@ test: $(VENV)/.test-installed
 
 # Everything: the slow tests too (gigabytes, kills, several processes), and a thousand inputs for each property.
 test-all: $(VENV)/.test-installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet -m "" --hypothesis-profile=thorough
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet -m "" --hypothesis-profile=thorough
 
 $(VENV)/.run-installed: pyproject.toml constraints.txt | python
 	$(PYTHON) -m venv $(VENV)

@@ -14,7 +14,7 @@ import operator
 import pkgutil
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import pydantic
 from pydantic import BeforeValidator, Field, PositiveFloat
@@ -52,9 +52,16 @@ def _choice(registry):
     """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
     sections = []
     for name, function in registry.items():
-        options = {option.name: (option.annotation, option.default) for option in options_of(function)}
+        options = {option.name: (_worded(option.annotation), option.default) for option in options_of(function)}
         sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))
     return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
+
+
+def _worded(annotation):
+    """The type of an option; where `true` is one of its words, that is what a command line's true means."""
+    if get_origin(annotation) is Literal and "true" in get_args(annotation):
+        return Annotated[annotation, BeforeValidator(lambda value: "true" if value is True else value)]
+    return annotation
 
 
 def options_of(function):

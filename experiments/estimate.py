@@ -44,8 +44,8 @@ def estimate(setup, starts) -> Cost:
     cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
     labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
     steps = sum(protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
-    candidates = [min(size - count, protocol.pool_subset or size) for count in labelled]
-    scored = sum(count + protocol.query_size for cycle, count in zip(cycles, candidates, strict=True) if cycle > 0)
+    before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
+    scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
     tested = len(cycles) * len(test.ids)
 
     key = make_key(0)

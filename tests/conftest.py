@@ -5,6 +5,8 @@ from pathlib import Path
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Compiling is most of the suite's time. `make test-all` compiles as users do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402  (it reads the environment)
 import pytest  # noqa: E402
@@ -18,6 +20,16 @@ slow_or_shared = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("few", max_examples=40, deadline=None, derandomize=True, suppress_health_check=slow_or_shared)
 settings.register_profile("thorough", settings.get_profile("few"), max_examples=1000, derandomize=False)
 settings.load_profile("few")
+
+
+@pytest.fixture(autouse=True)
+def _compiled_as_users_do(request):
+    """Of tests about rounding, memory or what XLA fuses, in modules marked `optimized`."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    if request.node.get_closest_marker("optimized"):
+        jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True)

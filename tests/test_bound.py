@@ -68,7 +68,10 @@ def hessian(params, image, label):
     return jax.hessian(lambda flat: losses(apply_cnn, unravel(flat), image[None], label[None])[0])(flat)
 
 
-@pytest.mark.parametrize(("steps", "kind"), [(0, "pseudo"), (1000, "true"), (1000, "argmin")])
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [(0, "pseudo"), *(pytest.param(1000, kind, marks=pytest.mark.slow) for kind in ("true", "argmin"))],
+)
 def test_the_eigenvalue_is_the_largest_of_the_dense_hessian(steps, kind):
     single = jnp.float32(DIGITS[96:104])  # the first four are trained on
     with jax.enable_x64(True):
@@ -92,7 +95,7 @@ def loss_and_gradient_norm(params, image, label):
     return loss, optax.tree.norm(gradients)
 
 
-@pytest.mark.parametrize("steps", [0, 1000])
+@pytest.mark.parametrize("steps", [1000, pytest.param(0, marks=pytest.mark.slow)])
 def test_loss_and_gradient_are_those_of_a_plain_loop(steps):
     with jax.enable_x64(True):
         params, images = in_float64(cnn(steps)), in_float64(DIGITS[:12])

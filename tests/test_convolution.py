@@ -9,6 +9,8 @@ from jax import lax
 
 from saal_jax.convolution import as_matrix_products
 
+pytestmark = pytest.mark.optimized
+
 
 def primitives(fun, *args):
     """Names of all primitives in the jaxpr of `fun`, nested ones included."""

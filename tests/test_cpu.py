@@ -67,6 +67,8 @@ def test_kept_memory_is_used_again():
 import resource
 import jax, jax.numpy as jnp
 from saal_jax.cpu import keep_memory
+
+pytestmark = pytest.mark.optimized
 keep_memory()
 step, array = jax.jit(jnp.sin), jnp.ones(2**24)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,6 +9,8 @@ from jax import lax
 from saal_jax.factors import value_and_factors
 from saal_jax.models import resnet18, small_cnn
 
+pytestmark = pytest.mark.optimized
+
 
 def convolve(inputs, kernel, **options):
     numbers = ("NHWC", "HWIO", "NHWC")

@@ -195,6 +195,7 @@ def test_the_second_stage_moves_the_module_alone_and_is_left_out_in_the_last_cyc
     chex.assert_trees_all_equal(*last)
 
 
+@pytest.mark.slow
 def test_unlabelled_images_teach_where_the_network_is_sure():
     images = IMAGES.at[14:].set(0)
     other = POOL._replace(images=images)

@@ -96,10 +96,14 @@ TRANSFORMS = [
 ]
 
 
+GIVEN = ("none", "passed", "closed over", "closed over on the host")
+
+
 @pytest.mark.parametrize(
     ("name", "given"),
-    [(name, given) for name in LABELLED for given in ("none", "passed", "closed over", "closed over on the host")]
-    + [("expected_gradient_length", "none")],
+    [("max_perturbed_loss", given) for given in GIVEN]
+    + [pytest.param(name, given, marks=pytest.mark.slow) for name in LABELLED[1:] for given in GIVEN]
+    + [pytest.param("expected_gradient_length", "none", marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_inside_a_transformation_scores_are_those_of_a_plain_call(transform, name, given):

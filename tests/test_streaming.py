@@ -58,6 +58,7 @@ def stream(path, size, limit, model):
     subprocess.run([sys.executable, "-c", STREAM, *arguments], check=True)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pool(tmp_path):
     stream(tmp_path / "pool.npy", 100_000, 150e6, "linear")  # the pool is 307 MB
 

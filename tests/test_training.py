@@ -190,6 +190,7 @@ def on_eight_devices(expression):
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, env=environment, check=True)
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one():
     """Gradients, and the statistics of batch normalisation, are those of the whole batch, which is never gathered."""
     on_eight_devices("assert_devices_train_as_one(t.NORMALIZED, True); t.assert_devices_exchange_sums_only()")

@@ -41,7 +41,7 @@ def one_step(tmp_path_factory):
     few = f"--config.test_split={FEW_TESTS}"
     rates = [f"--config.optimizer.learning_rate={RATE}", f"--config.optimizer.weight_decay={DECAY}"]
     length = ["--config.epochs=1", "--config.batch_size=1000"]
-    saal = ["--config.acquisition.name=saal", "--config.acquisition.mode=max", "--config.acquisition.labels='true'"]
+    saal = ["--config.acquisition.name=saal", "--config.acquisition.mode=max", "--config.acquisition.labels=true"]
     return run(tmp_path_factory, few, *DESCENT, *rates, *length, *saal)
 
 

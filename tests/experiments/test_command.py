@@ -192,7 +192,7 @@ def uninterrupted(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("how", ["collection", "swallowed"])
+@pytest.mark.parametrize("how", ["collection", pytest.param("swallowed", marks=pytest.mark.slow)])
 def test_no_cycle_is_recorded_after_a_signal_and_the_run_continues_to_the_same_bytes(how, uninterrupted, tmp_path):
     stopped = started(HEAD + AT_ONCE, signal.SIGTERM, tmp_path / "run", how, *TINY)
     line = "stopped; the same command continues after the last finished cycle\n"
@@ -318,7 +318,7 @@ def test_a_report_refuses_such_paths_too(arguments, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["run", "compare"])
+@pytest.mark.parametrize("module", ["run", pytest.param("compare", marks=pytest.mark.slow)])
 def test_a_platform_that_is_not_there_is_one_line(module, tmp_path):
     program = [sys.executable, "-m", f"experiments.{module}", "--config=digits_random", f"--workdir={tmp_path / 'run'}"]
     environment = {**os.environ, "JAX_PLATFORMS": "nonsense"}

@@ -70,6 +70,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_two_processes_choose_as_one(uninterrupted, tmp_path):
     assert main([*ARGUMENTS, f"--workdir={tmp_path / 'run'}"]) == 0
     ours, theirs = rows(uninterrupted / "selections.csv"), rows(tmp_path / "run" / "selections.csv")

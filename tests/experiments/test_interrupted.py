@@ -62,7 +62,9 @@ def test_killed_in_every_phase(uninterrupted, tmp_path):
     assert_same_results(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_stops_cleanly_when_asked(uninterrupted, tmp_path, number, status):
     workdir = tmp_path / "run"
     stopped = stop(workdir, number, "train", 2)

@@ -90,7 +90,7 @@ def test_a_finished_run_says_so_and_changes_nothing(finished, capsys):
     assert {path: path.read_bytes() for path in finished.glob("*.csv")} == before
 
 
-@pytest.mark.parametrize("batch_size", [10, 1000])
+@pytest.mark.parametrize("batch_size", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_more_cycles_and_seeds_continue(tmp_path, batch_size):
     less = [*SMALL, f"--config.batch_size={batch_size}", "--config.pool_subset=1000000000000"]
     more = [*less, "--config.cycles=3", "--config.seeds=1,2,5"]
