@@ -178,8 +178,8 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
         for _ in active_learning(seed_key(seed), PROTOCOL, counted_recipe, acquire, POOL, TEST, 3):
             after.append(len(traces))
     assert after[0] == 1  # prediction
-    # And, with the first query, the score: the check of its arguments and its two halves, once for the program and twice
-    # to estimate its memory.
+    # And, with the first query, the score: the check of its arguments and its two halves, once for the program and
+    # twice to estimate its memory.
     assert after[1] == after[-1] == 1 + 3 * 3
 
 
