@@ -11,10 +11,21 @@ from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.lanczos import largest_eigenvalue
-from saal_jax.scores import checked, few_at_a_time, logits_of_one, logits_type, with_gradients
+from saal_jax.scores import checked, few_at_a_time, loss_of_one, outputs_type, with_gradients
+from saal_jax.tasks.classification import check_outputs, cross_entropy_by_differences, most_likely
 
 
-def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterations=40):
+def upper_bound_terms(
+    apply_fn,
+    params,
+    images,
+    labels=None,
+    *,
+    rho=0.05,
+    iterations=40,
+    loss_fn=cross_entropy_by_differences,
+    pseudo_label_fn=most_likely,
+):
     """Loss, gradient term and eigenvalue term of every image: `l`, `rho |g|` and `rho^2 / 2 lambda_1`.
 
     With `l`, `g` and `H` the loss of one image at its label, its gradient and its Hessian over all of `params`,
@@ -34,10 +45,10 @@ def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterat
       apply_fn: as `max_perturbed_loss` takes it; static under jit.
       params: pytree of weights, floating arrays.
       images: `[B, ...]`, as `apply_fn` takes them.
-      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`; traced ones are
-        taken to be in range.
+      labels: `None` for pseudo labels, or labels, as `max_perturbed_loss` takes them.
       rho: radius of the perturbation, >= 0; traced.
       iterations: of Lanczos, >= 1; static.
+      loss_fn, pseudo_label_fn: as `max_perturbed_loss` takes them; the terms are those of the mean loss.
 
     Returns:
       `(loss[B], gradient_term[B], eigenvalue_term[B])` in nats, in the dtype of the weights, but float32 at least.
@@ -57,10 +68,13 @@ def upper_bound_terms(apply_fn, params, images, labels=None, *, rho=0.05, iterat
     """
     if not isinstance(iterations, int) or iterations < 1:
         raise InputError(f"iterations is {iterations}: it must be a whole number, at least 1")
-    return _terms(apply_fn, params, images, checked(apply_fn, params, images, labels, rho), rho, iterations)
+    labels = checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
+    return _terms(apply_fn, params, images, labels, rho, iterations, loss_fn, pseudo_label_fn)
 
 
-def gradient_norm(apply_fn, params, images, labels=None):
+def gradient_norm(
+    apply_fn, params, images, labels=None, *, loss_fn=cross_entropy_by_differences, pseudo_label_fn=most_likely
+):
     """The norm of the gradient of every image's loss, over all of `params`.
 
     At pseudo labels the confidence form of expected gradient length; its last layer's part is the length of BADGE's
@@ -74,7 +88,8 @@ def gradient_norm(apply_fn, params, images, labels=None):
     >>> print(f"{gradient_norm(lambda weights, images: images @ weights, jnp.eye(2), jnp.array([[0.0, 2.0]]))[0]:.4f}")
     0.3372
     """
-    return _gradient_norms(apply_fn, params, images, checked(apply_fn, params, images, labels, 0.0))[1]
+    labels = checked(apply_fn, params, images, labels, 0.0, loss_fn, pseudo_label_fn)
+    return _gradient_norms(apply_fn, params, images, labels, loss_fn, pseudo_label_fn)[1]
 
 
 def expected_gradient_length(apply_fn, params, images):
@@ -92,23 +107,24 @@ def expected_gradient_length(apply_fn, params, images):
     >>> print(f"{expected_gradient_length(linear, jnp.zeros((2, 2)), jnp.array([[0.0, 2.0]]))[0]:.4f}")  # 2 |(.5, -.5)|
     1.4142
     """
-    checked(apply_fn, params, images, None, 0.0)
+    checked(apply_fn, params, images, None, 0.0, cross_entropy_by_differences, most_likely)
     return _expected_lengths(apply_fn, params, images)
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "iterations"))
-def _terms(apply_fn, params, images, labels, rho, iterations):
+@functools.partial(jax.jit, static_argnames=("apply_fn", "iterations", "loss_fn", "pseudo_label_fn"))
+def _terms(apply_fn, params, images, labels, rho, iterations, loss_fn, pseudo_label_fn):
+    fun = loss_of_one(apply_fn, loss_fn, pseudo_label_fn)
     flat, unravel = ravel_pytree(_wide(params))
     fixed = jax.random.normal(make_key(0), flat.shape, flat.dtype)
     fixed = fixed / jnp.linalg.norm(fixed)
 
     def terms(example):
-        def loss_fn(flat):
-            return _loss(apply_fn, unravel(flat), *example)[0]
+        def mean_loss(flat):
+            return fun(unravel(flat), *example)[0]
 
-        loss, gradient = jax.value_and_grad(loss_fn)(flat)
+        loss, gradient = jax.value_and_grad(mean_loss)(flat)
         # Everything that does not depend on the vector is computed here, once.
-        _, product_fn = jax.linearize(jax.grad(loss_fn), flat)
+        _, product_fn = jax.linearize(jax.grad(mean_loss), flat)
         norm = jnp.linalg.norm(gradient)
         start = fixed + gradient / jnp.where(norm > 0, norm, 1)
         eigenvalue = largest_eigenvalue(as_matrix_products(product_fn), start, iterations)
@@ -118,37 +134,26 @@ def _terms(apply_fn, params, images, labels, rho, iterations):
     return few_at_a_time(as_matrix_products(terms), params, (images, labels))
 
 
-@functools.partial(jax.jit, static_argnames="apply_fn")
-def _gradient_norms(apply_fn, params, images, labels):
-    """Losses and the norms of their gradients, each `[B]`."""
+@functools.partial(jax.jit, static_argnames=("apply_fn", "loss_fn", "pseudo_label_fn"))
+def _gradient_norms(apply_fn, params, images, labels, loss_fn, pseudo_label_fn):
+    """Losses `[B, ...]` and the norms `[B]` of the gradients of their means."""
 
     def norm(image, label, gradients):
         del image, label
         return optax.tree.norm(_wide(gradients))
 
-    return with_gradients(norm, functools.partial(_loss, apply_fn), params, images, labels)
+    return with_gradients(norm, loss_of_one(apply_fn, loss_fn, pseudo_label_fn), params, images, labels)
 
 
 @functools.partial(jax.jit, static_argnames="apply_fn")
 def _expected_lengths(apply_fn, params, images):
     def at(label):
-        return _gradient_norms(apply_fn, params, images, jnp.full(images.shape[0], label))
+        labels = jnp.full(images.shape[0], label)
+        return _gradient_norms(apply_fn, params, images, labels, cross_entropy_by_differences, most_likely)
 
-    num_classes = logits_type(apply_fn, params, images).shape[1]
+    num_classes = outputs_type(apply_fn, params, images, check_outputs).shape[1]
     losses, norms = jax.vmap(at)(jnp.arange(num_classes))  # what comes before the loss is no part of this vmap
     return jnp.sum(jnp.exp(-losses) * norms, axis=0)
-
-
-def _loss(apply_fn, params, image, label):
-    """Cross-entropy of one image, and the label.
-
-    Of differences to the label's logit, whose derivative is exactly zero: gradient and Hessian keep their digits where
-    the softmax is so nearly one-hot that in float32 `1 - p` has none left.
-    """
-    logits = logits_of_one(apply_fn, params, image)
-    label = jnp.argmax(logits) if label is None else label
-    differences = jnp.where(jnp.arange(logits.size) == label, 0, logits - logits[label])
-    return jax.nn.logsumexp(differences), label
 
 
 def _wide(tree):

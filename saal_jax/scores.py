@@ -1,47 +1,61 @@
 """How informative is an unlabelled image? Its loss after the worst small step of the weights."""
 
-import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from saal_jax.convolution import as_matrix_products
 from saal_jax.errors import InputError
 from saal_jax.factors import value_and_factors
 from saal_jax.perturbation import ascend
+from saal_jax.tasks.classification import cross_entropy, described, most_likely
 
 _CACHED_BYTES = 2**22
 
 
-def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True):
+def max_perturbed_loss(
+    apply_fn,
+    params,
+    images,
+    labels=None,
+    *,
+    rho=0.05,
+    adaptive=True,
+    loss_fn=cross_entropy,
+    pseudo_label_fn=most_likely,
+):
     """Loss of every image after the weights ascended, for that image alone, to where its loss is largest.
 
-    With `y` the label, `l(w) = cross_entropy(apply_fn(w, x), y)` and `g` its gradient over all of `params`, the score
-    is `l(w')` with `w' = w + rho w^2 g / (||w| g| + 1e-12)` (`adaptive`, as the released program has it), or
+    With `y` the label, `l(w) = mean(loss_fn(apply_fn(w, x), y))` and `g` its gradient over all of `params`, the score
+    is the loss at `w' = w + rho w^2 g / (||w| g| + 1e-12)` (`adaptive`, as the released program has it), or at
     `w' = w + rho g / (|g| + 1e-12)` (plain). No gradient flows through the pseudo label. Source: Kim et al.,
-    "SAAL: Sharpness-Aware Active Learning", ICML 2023, and its released scorer.
+    "SAAL: Sharpness-Aware Active Learning", ICML 2023, and its released scorer, which classifies.
 
     Args:
-      apply_fn: `apply_fn(params, images[B, ...]) -> logits[B, C]`, in evaluation mode, every row for itself. It is
-        static under jit: pass the same function object to reuse the compiled program.
+      apply_fn: `apply_fn(params, images[B, ...]) -> outputs`, in evaluation mode, every row for itself: logits
+        `[B, C]` or, for a `loss_fn` of one's own, any pytree of arrays `[B, ...]`. It is static under jit: pass the
+        same function object to reuse the compiled program.
       params: pytree of the weights to perturb, floating arrays. What must not be perturbed (running statistics) or
         is not floating (counters, keys) belongs in `apply_fn`.
       images: `[B, ...]`, as `apply_fn` takes them.
-      labels: `None` for pseudo labels (the class of the largest logit) or integers `[B]` in `0..C-1`; traced ones are
-        taken to be in range.
+      labels: `None` for pseudo labels, or integers `[B]` in `0..C-1`; for a `loss_fn` of one's own, any pytree of
+        arrays `[B, ...]`. Traced ones are taken to be in range.
       rho: radius of the perturbation, >= 0; traced, so that changing it does not recompile.
       adaptive: whether the ball is scaled by the weights.
+      loss_fn: `(outputs, label) -> losses[...]` of one example, floating, of any shape: one number for a classifier or
+        a detector, one for each pixel of a segmenter. The weights climb the mean; the result keeps the shape. Static.
+      pseudo_label_fn: `outputs -> label` of one example: the model's own answer. Static.
 
     Returns:
-      `[B]` losses in nats, in the dtype of the logits; higher is more informative.
+      `[B, ...]` losses in nats, in the dtype of the outputs; higher is more informative.
 
     Raises:
       InputError: `rho` that is not one finite number, 0 or more; a leaf of `params` that is not floating, or none;
-        images without a batch axis; an `apply_fn` whose result is not one floating array `[B, C]`; labels that are not
-        integers `[B]` in range; inside a `jax.shard_map` without `check_vma=False`.
+        images, labels or outputs without a batch axis; for the cross-entropy, outputs that are not one floating array
+        `[B, C]` and labels that are not integers `[B]` in range; losses that are not one floating array; inside a
+        `jax.shard_map` without `check_vma=False`.
 
     To spread images over devices use `score_pool(mesh=...)`, or `jax.shard_map` with `check_vma=False` (without it, JAX
     would sum the gradient of weights that devices share over the devices): on a CPU, images sharded by an explicit mesh
@@ -54,11 +68,25 @@ def max_perturbed_loss(apply_fn, params, images, labels=None, *, rho=0.05, adapt
     0.3133
     >>> print(f"{max_perturbed_loss(linear, weights, image, rho=0.5, adaptive=False)[0]:.4f}")
     1.0254
+    >>> squared = lambda outputs, label: jnp.square(outputs - label)  # a label for each of two outputs
+    >>> max_perturbed_loss(linear, weights, image, image + 1.0, rho=0.0, loss_fn=squared)
+    Array([[1., 1.]], dtype=float32)
     """
-    return _losses(apply_fn, params, images, checked(apply_fn, params, images, labels, rho), rho, adaptive)[1]
+    labels = checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
+    return _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_label_fn)[1]
 
 
-def sharpness(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True):
+def sharpness(
+    apply_fn,
+    params,
+    images,
+    labels=None,
+    *,
+    rho=0.05,
+    adaptive=True,
+    loss_fn=cross_entropy,
+    pseudo_label_fn=most_likely,
+):
     """How much the loss of every image rises in that step: `max_perturbed_loss` minus the clean loss.
 
     Arguments, shapes and errors are those of `max_perturbed_loss`; the paper's `diff` score.
@@ -67,56 +95,55 @@ def sharpness(apply_fn, params, images, labels=None, *, rho=0.05, adaptive=True)
     >>> sharpness(lambda weights, images: images @ weights, jnp.eye(2), jnp.array([[2.0, 1.0]]), rho=0.0)
     Array([0.], dtype=float32)
     """
-    clean, perturbed = _losses(apply_fn, params, images, checked(apply_fn, params, images, labels, rho), rho, adaptive)
+    labels = checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
+    clean, perturbed = _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_label_fn)
     return perturbed - clean
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "adaptive"))
-def _losses(apply_fn, params, images, labels, rho, adaptive):
-    """Clean and perturbed loss, each `[B]`."""
+@functools.partial(jax.jit, static_argnames=("apply_fn", "adaptive", "loss_fn", "pseudo_label_fn"))
+def _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_label_fn):
+    """Clean and perturbed losses, each `[B, ...]`."""
+    fun = loss_of_one(apply_fn, loss_fn, pseudo_label_fn)
 
-    def loss_fn(params, image, label):
-        logits = logits_of_one(apply_fn, params, image)
-        label = jnp.argmax(logits) if label is None else label
-        return optax.softmax_cross_entropy_with_integer_labels(logits, label), label
-
-    def perturbed_loss(image, label, gradients):
+    def perturbed_losses(image, label, gradients):
         perturbed = ascend(params, gradients, rho, adaptive=adaptive)
         # Fused into the products, the step would be computed again for every tile of them.
         perturbed = jax.tree.map(jax.lax.optimization_barrier, perturbed)
-        return as_matrix_products(loss_fn)(perturbed, image, label)[0]
+        _, (losses, _) = as_matrix_products(fun)(perturbed, image, label)
+        return losses
 
-    return with_gradients(perturbed_loss, loss_fn, params, images, labels)
-
-
-def logits_of_one(apply_fn, params, image):
-    """Logits `[C]` of one image."""
-    return _logits(apply_fn, params, image[None])[0]
+    return with_gradients(perturbed_losses, fun, params, images, labels)
 
 
-def _logits(apply_fn, params, images):
-    """What `apply_fn` returns, if that is logits `[B, C]`."""
-    logits, size = apply_fn(params, images), images.shape[0]
-    found = _type(logits)
-    if found is None or found.ndim != 2 or found.shape[0] != size or not found.shape[1] or not _floating(found):
-        raise InputError(
-            f"apply_fn gave {_described(logits)} for a batch of {size}: it must return logits of shape [{size}, C], "
-            "one floating array and nothing else"
-        )
-    return logits
+def loss_of_one(apply_fn, loss_fn, pseudo_label_fn):
+    """Returns `(params, image, label) -> (mean loss, (losses, label))` of one example; None is its pseudo label."""
+
+    def fun(params, image, label):
+        outputs = jax.tree.map(lambda leaf: leaf[0], _outputs(apply_fn, _checks(loss_fn)[0], params, image[None]))
+        label = pseudo_label_fn(jax.lax.stop_gradient(outputs)) if label is None else label
+        losses = loss_fn(outputs, label)
+        return losses.mean() if losses.ndim else losses, (losses, label)
+
+    return fun
+
+
+def _outputs(apply_fn, check_outputs, params, images):
+    outputs = apply_fn(params, images)
+    check_outputs(outputs, images.shape[0])
+    return outputs
 
 
 def with_gradients(fun, loss_fn, params, images, labels):
-    """Losses `[B]` and what `fun(image, label, gradients)` makes of the gradients of each, `[B, ...]`.
+    """Losses `[B, ...]` and what `fun(image, label, gradients)` makes of the gradients of each, `[B, ...]`.
 
-    `loss_fn(params, image, label) -> (loss, label)` is that of one example. The work is in two halves. The first, with
-    weights that all examples share, is one `vmap` over the batch. The second holds gradients (and weights) of the
-    example's own, so it takes few examples at a time.
+    `loss_fn` is as `loss_of_one` makes it. The work is in two halves. The first, with weights that all examples share,
+    is one `vmap` over the batch. The second holds gradients (and weights) of the example's own, so it takes few
+    examples at a time.
     """
     example = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), (images, labels))
     factors_fn, gradients_fn = value_and_factors(loss_fn, params, *example)
     first_half = as_matrix_products(jax.vmap(factors_fn, (None, 0, 0)), shared=False)
-    (losses, labels), factors = first_half(params, images, labels)
+    (_, (losses, labels)), factors = first_half(params, images, labels)
 
     def second_half(example):
         image, label, factors = example
@@ -141,31 +168,36 @@ def _in_flight(params, size):
     return int(np.clip(_CACHED_BYTES // max(1, sum(leaf.nbytes for leaf in jax.tree.leaves(params))), 1, size))
 
 
-def checked(apply_fn, params, images, labels, rho):
+def checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn):
     """The door: returns `labels` after everything is checked, values where they are known (not while tracing)."""
     _check_rho(rho)
     _check_params(params)
     if _type(images) is None or not _type(images).ndim:
-        raise InputError(f"images are {_described(images)}: pass one array [B, ...]")
-    labels = labels if labels is None else _integers(labels, images.shape[0])
+        raise InputError(f"images are {described(images)}: pass one array [B, ...]")
+    size, (check_outputs, check_labels) = images.shape[0], _checks(loss_fn)
+    labels = labels if labels is None else check_labels(labels, size, None)
     if any(_varies(leaf) for leaf in jax.tree.leaves((params, images, labels, rho))):
         raise InputError("inside jax.shard_map pass it check_vma=False: JAX would sum the gradients over its devices")
-    if not images.shape[0]:
+    if not size:
         return labels
-    num_classes = logits_type(apply_fn, params, images).shape[1]
-    if labels is not None and not isinstance(labels, jax.core.Tracer):
-        low, high = _range(labels)
-        if low < 0 or high >= num_classes:
-            raise InputError(f"labels run from {low} to {high}, but the model has the classes 0..{num_classes - 1}")
+    outputs = outputs_type(apply_fn, params, images, check_outputs)
+    labels = labels if labels is None else check_labels(labels, size, outputs)
+    if check_outputs is _check_outputs:
+        _check_losses(outputs, labels, loss_fn, pseudo_label_fn)
     return labels
 
 
-def logits_type(apply_fn, params, images):
-    """Shape and dtype of the logits `[B, C]`; `apply_fn` is traced once for all arguments of the same shapes."""
-    return _jitted_logits.eval_shape(apply_fn, params, images)
+def outputs_type(apply_fn, params, images, check_outputs):
+    """Shapes and dtypes of the outputs `[B, ...]`; `apply_fn` is traced once for all arguments of the same shapes."""
+    return _jitted_outputs.eval_shape(apply_fn, check_outputs, params, images)
 
 
-_jitted_logits = jax.jit(_logits, static_argnames="apply_fn")
+_jitted_outputs = jax.jit(_outputs, static_argnums=(0, 1))
+
+
+def _checks(loss_fn):
+    """What a loss itself wants checked of outputs and labels, or that each array of them has a row for each image."""
+    return getattr(loss_fn, "check_outputs", _check_outputs), getattr(loss_fn, "check_labels", _check_labels)
 
 
 def _check_rho(rho):
@@ -183,30 +215,42 @@ def _check_params(params):
     for path, leaf in leaves:
         if _type(leaf) is None or not _floating(_type(leaf)):
             raise InputError(
-                f"params{jax.tree_util.keystr(path)} is {_described(leaf)}: every leaf of params must be a floating "
+                f"params{jax.tree_util.keystr(path)} is {described(leaf)}: every leaf of params must be a floating "
                 "array, and what is not trained belongs in apply_fn"
             )
 
 
-def _integers(labels, size):
-    """`labels` as an array, if they are integers `[size]`."""
-    if not isinstance(labels, jax.Array):
-        with contextlib.suppress(TypeError, ValueError):  # a ragged list stays one
-            labels = np.asarray(labels)
-    if getattr(labels, "shape", None) != (size,) or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise InputError(
-            f"labels are {_described(labels)} for {size} images: pass integers of shape [{size}], or None for pseudo "
-            "labels"
-        )
+def _check_outputs(outputs, size):
+    wrong = _without_rows(outputs, size)
+    if wrong:
+        raise InputError(f"apply_fn gave {wrong} for a batch of {size}: it must return arrays [{size}, ...]")
+
+
+def _check_labels(labels, size, outputs):
+    wrong = _without_rows(labels, size)
+    if wrong:
+        raise InputError(f"labels are {wrong} for {size} images: pass arrays [{size}, ...], or None for pseudo labels")
     return labels
 
 
-def _range(labels):
-    """The least and the largest of known labels."""
-    # In numpy: inside a caller's transformation JAX would trace them. Of labels spread over processes, each has a part.
-    shards = [shard.data for shard in labels.addressable_shards] if isinstance(labels, jax.Array) else [labels]
-    values = [np.asarray(shard) for shard in shards]
-    return min(np.min(part) for part in values), max(np.max(part) for part in values)
+def _without_rows(tree, size):
+    """The first leaf that has no row for each of `size` images, and where it is."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if _type(leaf) is None or _type(leaf).shape[:1] != (size,):
+            return described(leaf) + (f" at {jax.tree_util.keystr(path)}" if path else "")
+    return None
+
+
+def _check_losses(outputs, labels, loss_fn, pseudo_label_fn):
+    """Refuses a `loss_fn` whose result of one example is not one floating array."""
+
+    def first(outputs, labels):
+        outputs, labels = jax.tree.map(lambda leaf: leaf[0], (outputs, labels))
+        return loss_fn(outputs, pseudo_label_fn(outputs) if labels is None else labels)
+
+    losses = jax.eval_shape(first, outputs, labels)
+    if not isinstance(losses, jax.ShapeDtypeStruct) or not _floating(losses):
+        raise InputError(f"loss_fn gave {described(losses)} for one example: it must return one floating array")
 
 
 def _type(value):
@@ -224,8 +268,3 @@ def _floating(found):
 def _varies(leaf):
     """Whether JAX tracks it as differing between the devices of a `shard_map`."""
     return bool(jax.typeof(leaf).manual_axis_type.varying)
-
-
-def _described(value):
-    is_array = isinstance(value, jax.Array | np.ndarray | np.generic)
-    return f"{value.dtype}{list(value.shape)}" if is_array else type(value).__name__

@@ -1,0 +1,30 @@
+"""The contract between a kind of label and everything that trains, scores and measures without knowing it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Task(NamedTuple):
+    """A kind of label, as pure functions. Outputs are what a model returns, labels what a person does: pytrees of
+    arrays with a leading axis of examples, `[B, ...]`; the first two functions are of one example.
+
+    loss_fn: `(outputs, label) -> losses[...]` in nats; training and the ascent of a score take their mean. It may
+      have attributes that raise InputError: `check_outputs(outputs, size)` of a batch, and
+      `check_labels(labels, size, outputs)`, which returns the labels; `outputs` are None where they are not known.
+    pseudo_label_fn: `outputs -> label`, the model's own answer.
+    augment: `(key, images, labels) -> (images, labels)` of a batch of stored images.
+    measure: `(outputs, labels) -> pytree [B, ...]`, what is kept of each example of a test set.
+    summarize: `pytree -> {name: number or list of one per class}`, on the host, of all that was measured.
+    headline: the name of the one that learning curves show.
+    empty: `N -> labels` of which nothing is known.
+    strata: `labels -> class [N]` for first labels that are balanced and for counts by class; None where there is none.
+    """
+
+    loss_fn: Callable
+    pseudo_label_fn: Callable
+    augment: Callable
+    measure: Callable
+    summarize: Callable
+    headline: str
+    empty: Callable
+    strata: Callable | None
