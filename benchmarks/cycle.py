@@ -17,7 +17,6 @@ from benchmarks.contenders import Contender, compete, parser, report
 from benchmarks.jax_networks import save
 from experiments.config import load, override
 from experiments.setup import build
-from saal_jax.cycle import first_labels, seed_key
 
 SETTINGS = {  # config, changes
     "digits_saal": ("digits_saal", []),
@@ -60,16 +59,17 @@ def measure(title, folder, peer_python, repeats, data_dir):
 def _write(file, config, data_dir):
     """What the peer needs to run the same experiment."""
     setup = build(config, data_dir)
-    labelled, _ = first_labels(seed_key(config.seeds[0]), setup.protocol, setup.pool, len(setup.class_names))
+    problem = setup.problem
+    labelled = np.isin(np.arange(len(setup.answers)), setup.first(config.seeds[0]).indices)
     save(
         file,
         config.model.name,
         config.model.width,
-        setup.recipe.init(jax.random.key(0)).weights,
-        images=np.asarray(setup.pool.images),
-        labels=np.asarray(setup.pool.labels),
-        test_images=np.asarray(setup.test.images),
-        test_labels=np.asarray(setup.test.labels),
+        problem.recipe.init(jax.random.key(0)).weights,
+        images=np.asarray(problem.pool.images),
+        labels=setup.answers,
+        test_images=np.asarray(problem.test.images),
+        test_labels=problem.test.labels,
         mean=np.float32(setup.record["mean"]),
         std=np.float32(setup.record["std"]),
         labelled=labelled,

@@ -9,8 +9,8 @@ from serve import serve, timed
 from experiments.config import load, override
 from experiments.setup import build
 from saal_jax.cpu import keep_memory
-from saal_jax.cycle import active_learning, seed_key
-from saal_jax.query import Query
+from saal_jax.loop import answers_for, seed_key, simulate
+from saal_jax.pool import Query
 from saal_jax.sweep import score_available
 
 COMPARED = 64  # images at the front of the pool
@@ -27,26 +27,27 @@ keep_memory()
 data_dir, name, *changes = sys.argv[1:]
 config = override(load(name), changes)
 setup = build(config, data_dir or None)
-protocol, recipe, acquire, pool, test = setup[:5]
-key = seed_key(config.seeds[0])
-cycles = active_learning(key, protocol, recipe, acquire, pool, test, len(setup.class_names))
+problem = setup.problem
+pool, key = problem.pool, seed_key(config.seeds[0])
+cycles = simulate(key, problem, setup.first(config.seeds[0]), setup.oracle)
 
 
 def turn():
-    (_, result), seconds = timed(lambda: next(cycles))
-    accuracy = result.metrics["test_accuracy"]
-    return {**result.seconds, "seconds": seconds, "test_accuracy": accuracy, "compilations": len(compiled)}
+    cycle, seconds = timed(lambda: next(cycles))
+    accuracy = cycle.metrics["test_accuracy"]
+    return {**cycle.seconds, "seconds": seconds, "test_accuracy": accuracy, "compilations": len(compiled)}
 
 
 _, seconds = timed(lambda: (turn(), turn()))
-first, weights = np.arange(len(pool.ids)) < COMPARED, recipe.init(jax.random.key(0)).weights
+first, weights = np.arange(len(pool.ids)) < COMPARED, problem.recipe.init(jax.random.key(0)).weights
 
 
 def sweep(score_fn, weights, arrays, available, **options):
     return score_available(score_fn, weights, arrays, available, pool.names, **options)
 
 
-scores = acquire(Query(key, pool, ~first, first, protocol.query_size, weights, sweep)).scores
+query = Query(key, pool, ~first, first, problem.protocol.query_size, weights, sweep, setup.answers)
+scores = problem.acquire(query, **answers_for(problem.acquire, setup.oracle)).scores
 assert compiled, "no compilation was seen: has the event another name?"
 compiled.clear()
 serve(turn, seconds, scores[first].tolist())

@@ -12,7 +12,8 @@ from serve import serve, timed
 from saal_jax.cpu import keep_memory
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
-from saal_jax.training import Ingredients, TrainState, cross_entropy, make_epoch, make_step
+from saal_jax.tasks.classification import classification
+from saal_jax.training import Ingredients, TrainState, make_epoch, make_step, supervised_loss
 
 keep_memory()
 optimizer, setting = sys.argv[1:]
@@ -32,8 +33,9 @@ def starting():
 
 def epoch_of(augment):
     prepare = functools.partial(normalize, mean=channels, std=channels)
-    ingredients = Ingredients(model, optimizer, augment, prepare, images.shape[1:])
-    return make_epoch(make_step(cross_entropy(model), ingredients), ingredients)
+    task = classification(int(labels.max()) + 1, augment)
+    ingredients = Ingredients(model, optimizer, task, prepare, images.shape[1:])
+    return make_epoch(make_step(supervised_loss(model, task), ingredients), ingredients)
 
 
 def losses():

@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 
 from experiments import config as configs
 from experiments.setup import build
-from saal_jax.cycle import active_learning, predict, seed_key
 from saal_jax.errors import InputError
+from saal_jax.loop import predict, seed_key, simulate
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.sweep import PRECISIONS, score_pool
 
@@ -34,18 +34,12 @@ def main():
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    key = seed_key(config.seeds[0])
-    state, result = next(
-        active_learning(
-            key, setup.protocol, setup.recipe, setup.acquire, setup.pool, setup.test, len(setup.class_names)
-        )
-    )
-    weights, images = state.train.weights, np.asarray(setup.pool.images)[: arguments.images]
+    seed, recipe = config.seeds[0], setup.problem.recipe
+    first = next(simulate(seed_key(seed), setup.problem, setup.first(seed), setup.oracle))
+    weights, images = first.state.trained.weights, np.asarray(setup.problem.pool.images)[: arguments.images]
 
     def score_fn(weights, images):
-        return max_perturbed_loss(
-            lambda p, x: setup.recipe.apply(weights._replace(params=p), x), weights.params, images
-        )
+        return max_perturbed_loss(lambda p, x: recipe.apply(weights._replace(params=p), x), weights.params, images)
 
     def narrow(weights, images):
         """Weights themselves in bfloat16."""
@@ -56,7 +50,7 @@ def main():
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
         exact = score_pool(score_fn, wide, images)
-    accuracy = result.metrics["test_accuracy"]
+    accuracy = first.metrics["test_accuracy"]
     print(
         f"{arguments.config}, {len(images)} images, test accuracy {accuracy:.1f} %, on {jax.devices()[0].device_kind}"
     )
@@ -64,7 +58,7 @@ def main():
     print(f"\n{'precision':20}{'rank correlation to float64':>30}{f'of the best {best}':>20}")
     for name, scores in rows.items():
         print(f"{name:20}{spearmanr(scores, exact).statistic:>30.6f}{shared(scores, exact, best, best):>20.0%}")
-    logits = predict(setup.recipe, weights, images)
+    logits = predict(recipe, weights, images)
     clean = -jax.nn.log_softmax(logits).max(1)
     print(f"\n{'screening':20}{f'of the best {best} found':>30}")
     for fraction in FRACTIONS:

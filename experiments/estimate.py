@@ -1,5 +1,6 @@
 """What a run will cost, from a few timed steps of its own compiled programs."""
 
+import functools
 import shutil
 import time
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from saal_jax.cycle import EVALUATION_CHUNK, capacity, make_task, predict
 from saal_jax.keys import make_key
+from saal_jax.labels import nothing_known, tell
+from saal_jax.loop import EVALUATION_CHUNK, answers_for, capacity, make_training, predict
 from saal_jax.memory import bytes_per_example
-from saal_jax.query import Query
+from saal_jax.pool import Query
 from saal_jax.sweep import equal_chunk_size, score_available
 
 _CANDIDATES = 1024
@@ -38,7 +40,8 @@ class Cost(NamedTuple):
 
 def estimate(setup, starts) -> Cost:
     """The cost of going on from the cycles in `starts` (by seed), from a few epochs on the first labels and a query."""
-    protocol, recipe, pool, test = setup.protocol, setup.recipe, setup.pool, setup.test
+    problem = setup.problem
+    protocol, recipe, pool, test = problem.protocol, problem.recipe, problem.pool, problem.test
     size = len(pool.ids)
     last = min(protocol.cycles, -(-(size - protocol.initial_labels) // protocol.query_size))  # then all are labelled
     cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
@@ -46,7 +49,7 @@ def estimate(setup, starts) -> Cost:
     steps = sum(protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
-    tested = len(cycles) * len(test.ids)
+    tested = len(cycles) * len(test.images)
 
     key = make_key(0)
     state = recipe.init(key)
@@ -54,10 +57,11 @@ def estimate(setup, starts) -> Cost:
     few = np.arange(size) < min(size, protocol.initial_labels)  # as many as a recipe must be able to begin with
     timed_steps = -(-int(few.sum()) // protocol.batch_size)
 
-    task = make_task(protocol, pool, few, few, 0)
+    labels = tell(nothing_known(problem.task, size), np.flatnonzero(few), setup.oracle(np.flatnonzero(few)))
+    training = make_training(problem, labels, False, 0)
 
     def train_few(state, epochs):
-        return jax.block_until_ready(recipe.train(key, state, task._replace(epochs=epochs))[0])
+        return jax.block_until_ready(recipe.train(key, state, training._replace(epochs=epochs))[0])
 
     state = train_few(state, 1)
     once = _seconds(lambda: train_few(recipe.init(key), 1))
@@ -88,7 +92,8 @@ def estimate(setup, starts) -> Cost:
 
 def _querying(setup, key, weights, few):
     """Seconds per image, seconds per query beside them (of at most `_CANDIDATES`), and bytes that it takes."""
-    pool, mesh, per_image, swept, memory = setup.pool, setup.recipe.mesh, 0.0, 0.0, 0
+    problem, per_image, swept, memory = setup.problem, 0.0, 0.0, 0
+    pool, mesh = problem.pool, problem.recipe.mesh
     candidates = few if few.all() else ~few & (np.cumsum(~few) <= _CANDIDATES)
 
     def sweep(score_fn, weights, arrays, mask, **options):
@@ -105,11 +110,12 @@ def _querying(setup, key, weights, few):
         swept += time.perf_counter() - begun
         return np.nan_to_num(scores)
 
-    k = min(setup.protocol.query_size, len(pool.ids))
-    query = Query(key, pool, few, candidates, k, weights, sweep)
-    setup.acquire(query)  # compiles
+    k = min(problem.protocol.query_size, len(pool.ids))
+    query = Query(key, pool, few, candidates, k, weights, sweep, setup.answers)
+    acquire = functools.partial(problem.acquire, **answers_for(problem.acquire, setup.oracle))
+    acquire(query)  # compiles
     per_image, swept = 0.0, 0.0
-    whole = _seconds(lambda: setup.acquire(query))
+    whole = _seconds(lambda: acquire(query))
     return per_image, max(whole - swept, 0.0), memory
 
 

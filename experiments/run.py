@@ -23,9 +23,10 @@ from experiments.processes import agree, check_platforms, end, join, on_first
 from experiments.setup import build
 from saal_jax import checkpoint
 from saal_jax.cpu import keep_memory
-from saal_jax.cycle import CycleState, active_learning, seed_key
 from saal_jax.errors import InputError
 from saal_jax.keys import restore_key
+from saal_jax.labels import nothing_known, tell
+from saal_jax.loop import State, seed_key, simulate
 
 
 @command.command(stopped="stopped; the same command continues after the last finished cycle")
@@ -124,39 +125,42 @@ def _start(config, found):
 
 def run_seed(seed, config, setup, directory, records, found):
     """Goes through the cycles of one seed; a cycle counts once its checkpoint is on disk."""
-    key, state, history = seed_key(seed), None, []
+    key, problem, state, history = seed_key(seed), setup.problem, None, []
     if found:
         cycle, tree, record = found
         history = record["history"]
-        target = {"train": setup.recipe.init(key), "labelled": np.zeros(0), "key": jax.random.key_data(key)}
+        target = {"train": problem.recipe.init(key), "labelled": np.zeros(0), "key": jax.random.key_data(key)}
         restored = jax.tree.map(jnp.array, checkpoint.into(target, tree))
-        key = restore_key(restored["key"])
-        state = CycleState(cycle, restored["train"], np.asarray(restored["labelled"]))
+        key, bought = restore_key(restored["key"]), np.flatnonzero(restored["labelled"])
+        labels = tell(nothing_known(problem.task, len(problem.pool.ids)), bought, setup.oracle(bought))
+        state = State(cycle, restored["train"], labels)
     progress = _Bars(f"seed {seed} cycle {len(history)}/{config.cycles}")
-    cycles = active_learning(
-        key,
-        setup.protocol,
-        setup.recipe,
-        setup.acquire,
-        setup.pool,
-        setup.test,
-        len(setup.class_names),
-        state,
-        progress,
-    )
-    for state, result in cycles:
+    cycles = simulate(key, problem, setup.first(seed), setup.oracle, state, progress)
+    for state, asked, metrics, seconds in cycles:
         progress.close()
-        queried = {
-            name: [None if value != value else value for value in array.tolist()]
-            for name, array in {**result.queried, "index": setup.positions[result.queried["index"]]}.items()
-        }
-        history = [*history, {**result._asdict(), "queried": queried}]
-        arrays = {"train": state.train, "labelled": state.labelled, "key": jax.random.key_data(key)}
+        told = {"metrics": metrics, "queried": _queried(setup, asked), "seconds": seconds}
+        history = [*history, {**told, "query_metrics": asked.metrics}]
+        arrays = {"train": state.trained, "labelled": state.labels.known, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
-        on_first(_record, seed, config, directory, records, arrays, state.cycle, result)
+        on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds)
         progress.title = f"seed {seed} cycle {len(history)}/{config.cycles}"
     if len(history) <= config.cycles:
-        print(f"seed {seed}: all {len(setup.pool.ids)} images of the pool are labelled; no more cycles")
+        print(f"seed {seed}: all {len(problem.pool.ids)} images of the pool are labelled; no more cycles")
+
+
+def _queried(setup, asked):
+    """What was asked and answered, as lists by column."""
+    columns = {
+        "index": setup.positions[asked.indices],
+        "example_id": setup.problem.pool.names[asked.indices],
+        "label": setup.oracle(asked.indices),
+    }
+    if asked.predicted is not None:
+        columns |= {"score": asked.scores, "pseudo_label": asked.predicted}
+    return {
+        name: [None if value != value else value for value in np.asarray(array).tolist()]
+        for name, array in columns.items()
+    }
 
 
 def _write_environment(directory, found):
@@ -164,21 +168,20 @@ def _write_environment(directory, found):
         warn(f"{change} since the last cycle: the same bytes are not promised")
 
 
-def _record(seed, config, directory, records, arrays, cycle, result):
+def _record(seed, config, directory, records, arrays, cycle, metrics, seconds):
     """Saves a finished cycle and tells of it; none after a signal."""
     command.check()
     checkpoint.save(directory / "checkpoints" / f"seed_{seed}", cycle, arrays, records[seed])
     workdir.write_tables(directory, config, records)
-    _tell(seed, config, cycle, result)
+    _tell(seed, config, cycle, metrics, seconds)
 
 
-def _tell(seed, config, cycle, result):
+def _tell(seed, config, cycle, metrics, seconds):
     """One line for a finished cycle."""
-    metrics = result.metrics
     print(
         f"seed {seed} cycle {cycle}/{config.cycles}: {metrics['num_labelled']} labels, "
         f"test accuracy {metrics['test_accuracy']:.2f} %, train loss {metrics['train_loss']:.4f}, "
-        f"{sum(result.seconds.values()):.1f} s",
+        f"{sum(seconds.values()):.1f} s",
         flush=True,
     )
     if not np.isfinite([metrics["train_loss"], metrics["test_loss"]]).all():

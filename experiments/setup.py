@@ -1,7 +1,6 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,33 +11,40 @@ from experiments.environment import environment
 from experiments.methods import needs
 from saal_jax import data
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.cycle import Pool, Protocol, first_labels, make_pool, seed_key
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.devices import all_devices
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
+from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
 from saal_jax.memory import machine_bytes
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS, normalize
 from saal_jax.recipes import OFFERS, RECIPES
+from saal_jax.tasks.classification import classification
 from saal_jax.training import Ingredients, Recipe
 
 
 class Setup(NamedTuple):
     """A config, made real."""
 
-    protocol: Protocol
-    recipe: Recipe
-    acquire: Callable
-    pool: Pool
+    problem: Problem
+    answers: np.ndarray  # the true label of each image of the pool, which only the oracle and the first labels look at
     positions: np.ndarray  # of the pool's images among all that `names` has, which an imbalance may have left out
     names: np.ndarray
-    test: Pool
     class_names: tuple
     record: dict  # what a checkpoint tells about its model and data, beside the history
+
+    def first(self, seed: int) -> Asked:
+        """The first images that a seed labels."""
+        problem = self.problem
+        return first_labels(seed_key(seed), problem.protocol, problem.pool, self.answers, len(self.class_names))
+
+    def oracle(self, indices) -> np.ndarray:
+        """The true labels of these images."""
+        return self.answers[indices]
 
 
 def build(config, data_dir) -> Setup:
@@ -63,17 +69,15 @@ def build(config, data_dir) -> Setup:
     classes = len(loaded.class_names)
     _check_memory(config, classes, images.shape[1:])
     recipe = make_recipe(config, classes, images.shape[1:], mean, std)
-    acquire = fitted(config, recipe)
-    protocol, pool = Protocol(*(getattr(config, key) for key in Protocol._fields)), make_pool(train, embeddings)
-    first_labels(seed_key(config.seeds[0]), protocol, pool, classes)  # refuses what cannot be begun
-    return Setup(
-        protocol,
-        recipe,
-        acquire,
-        pool,
+    test = Examples(jnp.asarray(loaded.test.images), loaded.test.labels)
+    protocol = Protocol(*(getattr(config, key) for key in Protocol._fields))
+    pool = make_pool(images, train.ids, embeddings)
+    problem = Problem(recipe.offers["task"], pool, test, recipe, fitted(config, recipe), protocol)
+    setup = Setup(
+        problem,
+        train.labels,
         positions,
         loaded.train.ids,
-        make_pool(loaded.test),
         loaded.class_names,
         {
             "model": {**config.model.model_dump(), "num_classes": classes},
@@ -87,6 +91,8 @@ def build(config, data_dir) -> Setup:
             "environment": environment(),
         },
     )
+    setup.first(config.seeds[0])  # refuses what cannot be begun
+    return setup
 
 
 def _check_memory(config, num_classes, image_shape):
@@ -107,7 +113,7 @@ def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
     ingredients = Ingredients(
         call(MODELS, {**config.model.model_dump(), "num_classes": num_classes}),
         call(OPTIMIZERS, config.optimizer.model_dump()),
-        AUGMENTATIONS[config.augmentation],
+        classification(num_classes, AUGMENTATIONS[config.augmentation]),
         functools.partial(normalize, mean=mean, std=std),
         image_shape,
         mesh=all_devices(),

@@ -21,8 +21,9 @@ from saal_jax.keys import make_key
 from saal_jax.models import MODELS
 from saal_jax.optimizers import sgd
 from saal_jax.paths import user_path
-from saal_jax.preprocessing import normalize, unchanged
+from saal_jax.preprocessing import normalize
 from saal_jax.recipes import RECIPES
+from saal_jax.tasks.classification import classification
 from saal_jax.training import Ingredients
 
 _KEPT = 2
@@ -137,7 +138,7 @@ def load_model(workdir, seed: int | None = None):
     ingredients = Ingredients(
         MODELS[model.pop("name")](**model),
         sgd(),  # no matter which: nothing is trained
-        unchanged,
+        classification(record["model"]["num_classes"]),
         functools.partial(normalize, mean=record["mean"], std=record["std"]),
         tuple(record["image_shape"]),
     )

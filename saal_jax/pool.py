@@ -1,51 +1,66 @@
-"""The pool: boolean masks over examples that keep their ids."""
+"""A pool of examples without their labels, and what passes between the loop and an acquisition about it."""
 
 import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.errors import InputError
-from saal_jax.selection import Selection, random, top_k
+from saal_jax.selection import Selection, random
+
+
+class Pool(NamedTuple):
+    """`images[N, H, W, C]` uint8 on the device; `ids[N]` uint32 and `names[N]` of the examples; `embeddings[N, D]`, if
+    the user brought some.
+    """
+
+    images: jax.Array
+    ids: np.ndarray
+    names: np.ndarray
+    embeddings: np.ndarray | None = None
+
+
+class Query(NamedTuple):
+    """Which `k` of the examples in the mask `available[N]` should be labelled next?
+
+    `labelled[N]` are known already, `weights` were trained on them; `classes[N]` is the class of each of these, where
+    the task has such, and says nothing of the others. `sweep(score_fn, weights, arrays, mask)` gives
+    `score_fn(weights, chunk) -> [B, ...]` of all examples in a mask, as `[N, ...]` with NaN elsewhere; it knows chunks,
+    devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N; `most=`
+    tells how many examples the mask holds at most in a run, where they are always few.
+    """
+
+    key: jax.Array
+    pool: Pool
+    labelled: np.ndarray
+    available: np.ndarray
+    k: int
+    weights: Any
+    sweep: Callable
+    classes: np.ndarray | None = None
+
+
+class Acquired(NamedTuple):
+    """The answer: what was chosen, `scores[N]` (higher = more informative, NaN where there is none) and whatever else
+    the method found out, as numbers by name.
+    """
+
+    selection: Selection
+    scores: np.ndarray
+    metrics: dict = {}
+
+
+def embed(query, features, mask) -> np.ndarray:
+    """Embeddings `[N, D]` of the examples in `mask`: the user's own, or what the recipe's `features` gives."""
+    if query.pool.embeddings is not None:
+        return query.pool.embeddings
+    return query.sweep(features, query.weights, query.pool.images, mask)
 
 
 def stable_ids(names):
     """`uint32[N]` numbers of the examples' names, the same whatever their order: what random draws are folded with."""
     return np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
-
-
-def class_balanced(key, labels, ids, num_classes, k) -> Selection:
-    """`k` examples with every class as often as the next, as far as it goes; which ones is drawn by id.
-
-    The examples of a class are shuffled, then all are ordered by their rank within their class: the first `k` of that
-    order differ by at most one between classes, unless a class has run out.
-    """
-    if k > len(labels):
-        raise InputError(f"initial_labels is {k}, but there are only {len(labels)} images: lower initial_labels")
-    missing = np.setdiff1d(np.arange(num_classes), labels)
-    if missing.size and k >= num_classes:
-        raise InputError(
-            f"class {missing[0]} has no example to be among the {k} class-balanced first labels: "
-            "add images of it or remove it from the classes"
-        )
-    shuffled = np.asarray(random(key, ids, jnp.ones(len(labels), bool), len(labels)).indices)
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    starts = np.searchsorted(labels[by_class], np.arange(num_classes))
-    rank = np.empty(len(labels), np.int32)
-    rank[by_class] = np.arange(len(labels)) - starts[labels[by_class]]
-    return top_k(jax.random.fold_in(key, 1), -rank.astype(np.float32), ids, jnp.ones(len(labels), bool), k)
-
-
-def uniform(key, labels, ids, num_classes, k) -> Selection:
-    """`k` examples drawn uniformly, whatever their class."""
-    del num_classes
-    if k > len(labels):
-        raise InputError(f"initial_labels is {k}, but there are only {len(labels)} images: lower initial_labels")
-    return random(key, ids, jnp.ones(len(labels), bool), k)
-
-
-FIRST_LABELS = {"class_balanced": class_balanced, "random": uniform}
 
 
 def subset(key, ids, available, size):

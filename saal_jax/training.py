@@ -13,8 +13,9 @@ from saal_jax.cpu import COMPILER_OPTIONS, with_stored_operands
 from saal_jax.devices import local, replicate, replicated, split_batches, split_rows
 from saal_jax.models import Model, Weights
 from saal_jax.optimizers import Optimizer
-from saal_jax.query import Pool
+from saal_jax.pool import Pool
 from saal_jax.selection import random
+from saal_jax.tasks import Task
 
 
 class TrainState(NamedTuple):
@@ -25,27 +26,37 @@ class TrainState(NamedTuple):
 
 
 class Ingredients(NamedTuple):
-    """What every recipe starts from: a `Model`, an `Optimizer`, `augment(key, images)`, `normalize(images)`, the shape
-    of an image, the devices that share each batch, and whether an epoch is one program (None: not on a CPU).
+    """What every recipe starts from: a `Model`, an `Optimizer`, a `Task`, `normalize(images)`, the shape of an image,
+    the devices that share each batch, and whether an epoch is one program (None: not on a CPU).
     """
 
     model: Model
     optimizer: Optimizer
-    augment: Callable
+    task: Task
     normalize: Callable
     image_shape: tuple
     mesh: Mesh | None = None
     compiled_loop: bool | None = None
 
 
-class Task(NamedTuple):
-    """What one cycle trains on: the examples in the mask `labelled[N]` of the pool, those in `new[N]` since this cycle.
+class Batch(NamedTuple):
+    """Examples of one step: stored `images[B, H, W, C]`, `labels` `[B, ...]`, and `mask[B]`, 0 for rows of padding."""
+
+    images: jax.Array
+    labels: Any
+    mask: jax.Array
+
+
+class Training(NamedTuple):
+    """What one cycle trains on: the examples in the mask `labelled[N]` of the pool, those in `new[N]` since this cycle,
+    and their `labels`, a pytree of arrays `[N, ...]` that say nothing of the others.
 
     `capacity` bounds the number of labelled examples over the whole run, so that shapes, and with them the compiled
     program, stay the same while labels are added. The last of `cycles` queries nothing.
     """
 
     pool: Pool
+    labels: Any
     labelled: np.ndarray
     new: np.ndarray
     cycle: int
@@ -59,8 +70,9 @@ class Recipe(NamedTuple):
     """How to train, as functions that are compiled once a run.
 
     init: `key -> TrainState`; the same key gives the same initialisation.
-    train: `(key, state, task, progress) -> (state, mean loss)`; donates `state`.
-    offers: what acquisitions may ask for, functions of `(weights, images)` by name: see `saal_jax.recipes.OFFERS`.
+    train: `(key, state, training, progress) -> (state, mean loss)`; donates `state`.
+    offers: what acquisitions may ask for, by name, most of them functions of `(weights, images)`: see
+      `saal_jax.recipes.OFFERS`.
     mesh: the devices that share each batch; None for one device.
     """
 
@@ -71,50 +83,56 @@ class Recipe(NamedTuple):
 
     @property
     def apply(self):
-        """`(weights, images) -> logits` of stored images, in evaluation mode: what every recipe offers."""
+        """`(weights, images) -> outputs` for stored images, in evaluation mode: what every recipe offers."""
         return self.offers["apply"]
 
 
-def cross_entropy(model):
-    """The loss of plain supervised training: `(weights, images, labels, mask, key, rates) -> (loss, batch_stats)`."""
+def supervised_loss(model, task):
+    """The loss of plain supervised training: `(weights, batch, key, rates) -> (loss, batch_stats)`."""
 
-    def loss_fn(weights, images, labels, mask, key, rates):
+    def loss_fn(weights, batch, key, rates):
         del rates
-        outputs, batch_stats = model.outputs_train(weights, images, mask, key)
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
-        return (losses * mask).sum() / mask.sum(), batch_stats
+        outputs, batch_stats = model.outputs_train(weights, batch.images, batch.mask, key)
+        losses = task.losses(outputs.logits, batch.labels)
+        return (losses * batch.mask).sum() / batch.mask.sum(), batch_stats
 
     return loss_fn
 
 
-def gather(ingredients, images, indices, key):
-    """The batch `images[indices]`, augmented and normalised, and its mask: 0 where an index is -1, which is padding."""
-    indices = split_rows(indices, ingredients.mesh)
-    batch = ingredients.augment(key, split_rows(images[indices], ingredients.mesh))
-    return split_rows(ingredients.normalize(batch), ingredients.mesh), (indices >= 0).astype(jnp.float32)
+def gather(images, labels, indices, mesh):
+    """The `Batch` of the examples at `indices[B]`, where -1 is padding."""
+    split = split_rows(indices, mesh)
+    batch = split_rows(images[split], mesh)
+    return Batch(batch, jax.tree.map(lambda array: array[indices], labels), (split >= 0).astype(jnp.float32))
+
+
+def prepared(ingredients, batch, key):
+    """A batch as the network sees it: augmented and normalised."""
+    images, labels = ingredients.task.augment(key, batch.images, batch.labels)
+    return batch._replace(images=split_rows(ingredients.normalize(images), ingredients.mesh), labels=labels)
 
 
 def make_step(loss_fn, ingredients):
-    """Returns `step(state, images, labels, indices[B], key, rates) -> (state, summed loss)`, which its caller compiles.
+    """Returns `step(state, batch, key, rates) -> (state, summed loss)`, which its caller compiles.
 
-    Padding enters neither the loss nor the batch statistics. `rates` are numbers that change by epoch:
-    `rates["learning"]` is the share of the learning rate that is left.
+    `loss_fn` is as `supervised_loss` makes it. Padding enters neither the loss nor the batch statistics. `rates` are
+    numbers that change by epoch: `rates["learning"]` is the share of the learning rate that is left.
     """
     optimizer = ingredients.optimizer
 
-    def step(state, images, labels, indices, key, rates):
-        batch, mask = gather(ingredients, images, indices, key)
-        targets, drop_key, weights = labels[indices], jax.random.fold_in(key, 1), state.weights
+    def step(state, batch, key, rates):
+        batch = prepared(ingredients, batch, key)
+        drop_key, weights = jax.random.fold_in(key, 1), state.weights
 
         def on_batch(params, batch_stats):
-            return loss_fn(Weights(params, batch_stats), batch, targets, mask, drop_key, rates)
+            return loss_fn(Weights(params, batch_stats), batch, drop_key, rates)
 
         gradient = optimizer.value_and_grad(on_batch)
         (loss, batch_stats), gradients = gradient(weights.params, weights.batch_stats)
         updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, weights.params)
         updates = jax.tree.map(lambda update: rates["learning"] * update, updates)
         params = optax.apply_updates(weights.params, updates)
-        return TrainState(weights._replace(params=params, batch_stats=batch_stats), opt_state), loss * mask.sum()
+        return TrainState(weights._replace(params=params, batch_stats=batch_stats), opt_state), loss * batch.mask.sum()
 
     return step
 
@@ -122,17 +140,17 @@ def make_step(loss_fn, ingredients):
 def make_epoch(step, ingredients):
     """Returns `epoch(state, images, labels, batches, num_steps, key, rates) -> (state, summed loss)`; donates `state`.
 
-    `batches` are indices `[S, B]`, or a pytree of such. With a compiled loop the whole epoch runs inside one program,
-    right on accelerators; on CPU, where XLA's convolutions lose an order of magnitude inside loops, the loop is
-    Python's.
+    `batches` are indices `[S, B]`, or a pytree of such: `step` then takes the same pytree of `Batch`. With a compiled
+    loop the whole epoch runs inside one program, right on accelerators; on CPU, where XLA's convolutions lose an order
+    of magnitude inside loops, the loop is Python's.
     """
     mesh, compiled_loop = ingredients.mesh, ingredients.compiled_loop
     if compiled_loop is None:
         compiled_loop = jax.default_backend() != "cpu"
 
     def accumulate(state, total, images, labels, batches, index, key, rates):
-        batch = jax.tree.map(lambda of_steps: of_steps[index], batches)
-        state, loss = step(state, images, labels, batch, jax.random.fold_in(key, index), rates)
+        batch = jax.tree.map(lambda of_steps: gather(images, labels, of_steps[index], mesh), batches)
+        state, loss = step(state, batch, jax.random.fold_in(key, index), rates)
         return state, total + loss
 
     def split(batches):
@@ -172,24 +190,24 @@ def make_batches(key, ids, mask, batch_size, capacity):
     return batches, -(-int(mask.sum()) // batch_size)
 
 
-def train(epoch_fn, state, task, key, *, rates_fn, mask=None, mesh=None, progress=None, after_epoch=None):
-    """Trains for the task's epochs over its labelled examples (those in `mask`), in an order drawn anew each epoch.
+def train(epoch_fn, state, training, key, *, rates_fn, mask=None, mesh=None, progress=None, after_epoch=None):
+    """Trains for the training's epochs over its labelled examples (those in `mask`), in an order drawn anew each epoch.
 
     `rates_fn(done)` gives the rates of an epoch before which that share of the training is done; `after_epoch(number,
     state)` may look at the state. `mesh` is that of the ingredients. Returns the state and the mean loss over all
     epochs.
     """
-    pool, mask = task.pool, task.labelled if mask is None else mask
+    pool, mask = training.pool, training.labelled if mask is None else mask
     total = 0.0
-    state, images, labels = replicate((state, pool.images, pool.labels), mesh)
-    for epoch in range(task.epochs):
+    state, images, labels = replicate((state, pool.images, training.labels), mesh)
+    for epoch in range(training.epochs):
         order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
-        batches, num_steps = make_batches(order_key, pool.ids, mask, task.batch_size, task.capacity)
-        rates = {name: np.float32(rate) for name, rate in rates_fn(epoch / task.epochs).items()}
+        batches, num_steps = make_batches(order_key, pool.ids, mask, training.batch_size, training.capacity)
+        rates = {name: np.float32(rate) for name, rate in rates_fn(epoch / training.epochs).items()}
         state, loss = epoch_fn(state, images, labels, batches, num_steps, step_key, rates)
         total += float(loss)
         if after_epoch:
             after_epoch(epoch + 1, state)
         if progress:
-            progress(epoch + 1, task.epochs)
-    return local(state, mesh), total / (task.epochs * int(mask.sum()))
+            progress(epoch + 1, training.epochs)
+    return local(state, mesh), total / (training.epochs * int(mask.sum()))

@@ -14,17 +14,18 @@ from saal_jax.models import _functions as functions
 from saal_jax.models import small_cnn
 from saal_jax.models.layers import BatchNorm, Linear, Outputs
 from saal_jax.optimizers import SCHEDULES, adam, sgd
-from saal_jax.preprocessing import normalize, unchanged
-from saal_jax.query import Pool
+from saal_jax.pool import Pool
+from saal_jax.preprocessing import normalize
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
-from saal_jax.training import Ingredients, Task
+from saal_jax.tasks.classification import classification
+from saal_jax.training import Ingredients, Training
 
 SIZE = 24
 IMAGES = jax.random.randint(jax.random.key(0), (SIZE, 8, 8, 1), 0, 256).astype(jnp.uint8)
 LABELS = jnp.arange(SIZE) % 3
 IDS = np.arange(SIZE, dtype=np.uint32)
-POOL = Pool(IMAGES, LABELS, IDS, IDS.astype(str))
+POOL = Pool(IMAGES, IDS, IDS.astype(str))
 OPTIONS = {"ensemble": {"members": 3}, "semi_supervised_loss_prediction": {"left_out": 2, "module_epochs": 2}}
 
 
@@ -32,16 +33,16 @@ def make(name, model=None, optimizer=None, **options):
     prepare = partial(normalize, mean=(0.3,), std=(0.4,))
     model, optimizer = model or small_cnn(3, width=2), optimizer or sgd(learning_rate=0.05)
     return RECIPES[name](
-        Ingredients(model, optimizer, unchanged, prepare, (8, 8, 1)), **OPTIONS.get(name, {}) | options
+        Ingredients(model, optimizer, classification(3), prepare, (8, 8, 1)), **OPTIONS.get(name, {}) | options
     )
 
 
-def task(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5):
-    return Task(POOL, labelled, new, cycle, cycles, epochs, batch_size=4, capacity=20)
+def training(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5):
+    return Training(POOL, LABELS, labelled, new, cycle, cycles, epochs, batch_size=4, capacity=20)
 
 
 def trained(recipe, **changes):
-    return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), task(**changes))
+    return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), training(**changes))
 
 
 def ask(recipe, offer, weights, *args, **options):
@@ -203,7 +204,7 @@ def test_unlabelled_images_teach_where_the_network_is_sure():
     def module_after(confidence, pool):
         recipe = sslpm(confidence=confidence, left_out=0)
         state = recipe.init(jax.random.key(1))
-        return recipe.train(jax.random.key(2), state, task()._replace(pool=pool))[0].weights.params["module"]
+        return recipe.train(jax.random.key(2), state, training()._replace(pool=pool))[0].weights.params["module"]
 
     chex.assert_trees_all_equal(module_after(1.0, POOL), module_after(1.0, other))  # never quite sure
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), module_after(0.0, POOL), module_after(0.0, other))
@@ -253,7 +254,7 @@ def test_nothing_is_compiled_anew_in_a_later_cycle(name):
             jax.monitoring.register_event_duration_secs_listener(listen)
         try:
             labelled, new = IDS < count, (IDS >= count - 2) & (IDS < count)
-            state, _ = recipe.train(jax.random.key(cycle), state, task(labelled, new, cycle, 5, epochs=2))
+            state, _ = recipe.train(jax.random.key(cycle), state, training(labelled, new, cycle, 5, epochs=2))
         finally:
             if cycle == 2:
                 jax.monitoring.unregister_event_duration_listener(listen)

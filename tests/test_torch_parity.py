@@ -10,8 +10,8 @@ import pytest
 from saal_jax import max_perturbed_loss
 from saal_jax.models import Weights, resnet18
 from saal_jax.optimizers import adam, sam, sgd
-from saal_jax.preprocessing import unchanged
-from saal_jax.training import Ingredients, TrainState, cross_entropy, make_step
+from saal_jax.tasks.classification import classification
+from saal_jax.training import Batch, Ingredients, TrainState, make_step, supervised_loss
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: its networks are the oracle here")
 functional = torch.nn.functional
@@ -147,10 +147,12 @@ def test_training_steps_agree_with_running_statistics_and_a_padded_row(setting, 
     else:
         optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
     model = resnet18(CLASSES, width=WIDTH)
-    step = jax.jit(make_step(cross_entropy(model), Ingredients(model, ours, unchanged, lambda images: images, ())))
+    task = classification(CLASSES)
+    step = jax.jit(make_step(supervised_loss(model, task), Ingredients(model, ours, task, lambda images: images, ())))
     weights = as_flax(network)
     state = TrainState(weights, ours.transformation.init(weights.params))
     indices = np.array([4, 0, 2, 5, 1, -1])  # the last row is padding
+    padded = Batch(images[indices], labels[indices], np.float32(indices >= 0))
 
     network.train()
     for _ in range(2):
@@ -160,7 +162,7 @@ def test_training_steps_agree_with_running_statistics_and_a_padded_row(setting, 
             loss = _torch_sam_step(network, optimizer, *batch, rho=0.05)
         else:
             loss = _torch_step(network, optimizer, *batch)
-        state, summed = step(state, images, labels, indices, jax.random.key(0), {"learning": 1.0})
+        state, summed = step(state, padded, jax.random.key(0), {"learning": 1.0})
         np.testing.assert_allclose(summed / 5, loss.item(), rtol=1e-4)
     expected = as_flax(network)
     chex.assert_trees_all_close(state.weights.batch_stats, expected.batch_stats, rtol=2e-3, atol=2e-4)

@@ -16,10 +16,11 @@ from saal_jax.devices import all_devices, replicate, split_batches
 from saal_jax.models import Model, Outputs, Weights, small_cnn
 from saal_jax.models.layers import BatchNorm
 from saal_jax.optimizers import OPTIMIZERS, adam, adaptive_sam, sam, sgd
+from saal_jax.pool import Pool
 from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
-from saal_jax.query import Pool
 from saal_jax.recipes.supervised import supervised
-from saal_jax.training import Ingredients, Task, cross_entropy, make_epoch, make_step
+from saal_jax.tasks.classification import classification
+from saal_jax.training import Batch, Ingredients, Training, gather, make_epoch, make_step, supervised_loss
 
 NORMALIZE = partial(normalize, mean=(0.3,), std=(0.4,))
 IMAGES = jax.random.randint(jax.random.key(0), (20, 8, 8, 1), 0, 256).astype(jnp.uint8)
@@ -54,7 +55,8 @@ NORMALIZED = _normalized_linear()
 
 
 def ingredients(optimizer, model=None, augment=unchanged, **options):
-    return Ingredients(model or small_cnn(3, width=2), optimizer, augment, NORMALIZE, (8, 8, 1), **options)
+    task = classification(3, augment)
+    return Ingredients(model or small_cnn(3, width=2), optimizer, task, NORMALIZE, (8, 8, 1), **options)
 
 
 def recipe(*args, **options):
@@ -62,9 +64,9 @@ def recipe(*args, **options):
 
 
 def run(recipe, labelled, epochs=3, batch_size=4, capacity=20, images=IMAGES, labels=LABELS):
-    pool = Pool(images, labels, IDS, IDS.astype(str))
-    task = Task(pool, labelled, labelled, 0, 1, epochs, batch_size, capacity)
-    return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), task)
+    pool = Pool(images, IDS, IDS.astype(str))
+    training = Training(pool, labels, labelled, labelled, 0, 1, epochs, batch_size, capacity)
+    return recipe.train(jax.random.key(2), recipe.init(jax.random.key(1)), training)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -125,9 +127,9 @@ def test_sam_of_radius_zero_is_sgd(perturbed):
 
 def test_both_passes_of_sam_update_the_running_statistics():
     def mean_after(optimizer):
-        step = make_step(cross_entropy(NORMALIZED), ingredients(optimizer, NORMALIZED))
+        step = make_step(supervised_loss(NORMALIZED, classification(3)), ingredients(optimizer, NORMALIZED))
         state = recipe(optimizer, NORMALIZED).init(jax.random.key(0))
-        state, _ = step(state, IMAGES, LABELS, np.arange(4), jax.random.key(0), RATES)
+        state, _ = step(state, Batch(IMAGES[:4], LABELS[:4], jnp.ones(4)), jax.random.key(0), RATES)
         return state.weights.batch_stats["mean"]
 
     np.testing.assert_allclose(mean_after(sam(rho=0.0)), 1.9 * mean_after(sgd()), rtol=1e-5)  # 0.9 * 0.1 m + 0.1 m
@@ -152,7 +154,7 @@ def test_no_convolution_inside_a_loop_on_cpu(optimizer, monkeypatch):
     batches, key = np.zeros((5, 4), np.int32), jax.random.key(0)
     for compiled_loop, expected in ((False, False), (True, True)):
         ours = ingredients(optimizer, compiled_loop=compiled_loop)
-        epoch = make_epoch(make_step(cross_entropy(ours.model), ours), ours)
+        epoch = make_epoch(make_step(supervised_loss(ours.model, ours.task), ours), ours)
         jaxpr = jax.make_jaxpr(lambda *a: epoch(*a, 2, key, RATES))(state, IMAGES, LABELS, batches)  # noqa: B023
         assert ("conv_general_dilated" in set(inside_loops(jaxpr.jaxpr))) == expected
 
@@ -175,10 +177,15 @@ def assert_devices_train_as_one(model, compiled_loop):
 
 def assert_devices_exchange_sums_only():
     mesh = all_devices()
-    step = make_step(cross_entropy(NORMALIZED), ingredients(sam(), NORMALIZED, crop_and_flip, mesh=mesh))
+    ours = ingredients(sam(), NORMALIZED, crop_and_flip, mesh=mesh)
+    step = make_step(supervised_loss(NORMALIZED, ours.task), ours)
+
+    def gathering_step(state, images, labels, indices, *rest):
+        return step(state, gather(images, labels, indices, mesh), *rest)
+
     state, images, labels = replicate((recipe(sam(), NORMALIZED).init(jax.random.key(0)), IMAGES, LABELS), mesh)
     batch = split_batches(np.arange(20)[None], mesh)[0]
-    compiled = jax.jit(step).lower(state, images, labels, batch, jax.random.key(0), RATES).compile().as_text()
+    compiled = jax.jit(gathering_step).lower(state, images, labels, batch, jax.random.key(0), RATES).compile().as_text()
     assert " all-reduce(" in compiled
     assert " all-gather(" not in compiled and " all-to-all(" not in compiled
 

@@ -2,7 +2,7 @@
 
 import jax
 
-from saal_jax.query import Acquired
+from saal_jax.pool import Acquired
 from saal_jax.selection import top_k
 
 

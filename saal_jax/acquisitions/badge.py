@@ -7,8 +7,9 @@ Scales: time N k (C + D), memory N (C + D).
 import jax
 import jax.numpy as jnp
 
-from saal_jax.query import Acquired
+from saal_jax.pool import Acquired
 from saal_jax.selection import gradient_kmeans_plusplus
+from saal_jax.tasks.classification import residuals
 
 
 def badge(apply, features):
@@ -20,17 +21,16 @@ def badge(apply, features):
 
     def factors_fn(weights, images):
         logits = apply(weights, images)
-        residuals = jax.nn.softmax(logits) - jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
-        return jnp.concatenate([residuals, features(weights, images)], axis=1)
+        return jnp.concatenate([residuals(logits), features(weights, images)], axis=1)
 
     def acquire(query):
         pool, available = query.pool, query.available
         classes = jax.eval_shape(apply, query.weights, pool.images[:1]).shape[1]
         factors = query.sweep(factors_fn, query.weights, pool.images, available)
-        residuals, embeddings = jnp.asarray(factors[:, :classes]), jnp.asarray(factors[:, classes:])
+        by_logits, embeddings = jnp.asarray(factors[:, :classes]), jnp.asarray(factors[:, classes:])
         del factors
-        norms = jnp.linalg.norm(residuals, axis=1) * jnp.linalg.norm(embeddings, axis=1)
-        chosen = gradient_kmeans_plusplus(query.key, residuals, embeddings, pool.ids, available, query.k)
+        norms = jnp.linalg.norm(by_logits, axis=1) * jnp.linalg.norm(embeddings, axis=1)
+        chosen = gradient_kmeans_plusplus(query.key, by_logits, embeddings, pool.ids, available, query.k)
         return Acquired(chosen, jax.device_get(norms))
 
     return acquire

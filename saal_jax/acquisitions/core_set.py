@@ -6,7 +6,7 @@ Scales: time N (L + k) D, memory N D.
 
 import numpy as np
 
-from saal_jax.query import Acquired, embed
+from saal_jax.pool import Acquired, embed
 from saal_jax.selection import k_center
 
 

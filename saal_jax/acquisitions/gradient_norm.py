@@ -9,10 +9,8 @@ from typing import Literal
 from saal_jax import bound
 from saal_jax.acquisitions._scored import scored
 
-_LABELS = {"pseudo": bound.gradient_norm, "expected": bound.expected_gradient_length}
 
-
-def gradient_norm(apply, *, labels: Literal["pseudo", "expected"] = "pseudo"):
+def gradient_norm(apply, task, *, labels: Literal["pseudo", "expected"] = "pseudo"):
     """The images of the largest gradient of the loss over all weights, at the pseudo label, or in expectation over the
     labels under the model's own probabilities.
     """
@@ -21,6 +19,9 @@ def gradient_norm(apply, *, labels: Literal["pseudo", "expected"] = "pseudo"):
         def apply_fn(params, images):
             return apply(weights._replace(params=params), images)
 
-        return _LABELS[labels](apply_fn, weights.params, images)
+        if labels == "expected":
+            return bound.expected_gradient_length(apply_fn, weights.params, images)
+        at = {"loss_fn": task.precise_loss_fn, "pseudo_label_fn": task.pseudo_label_fn}
+        return bound.gradient_norm(apply_fn, weights.params, images, **at)
 
     return scored(score_fn)

@@ -12,7 +12,7 @@ import numpy as np
 
 from saal_jax.clustering import kmeans, shuffled, unit
 from saal_jax.distances import over_blocks, squared_to
-from saal_jax.query import Acquired, embed
+from saal_jax.pool import Acquired, embed
 from saal_jax.selection import selected
 
 _PURE = 0.95  # of the balls
@@ -30,7 +30,7 @@ def probcover(features):
     def acquire(query):
         pool, known = query.pool, query.available | query.labelled
         embeddings = unit(embed(query, features, known))
-        classes = len(np.unique(np.asarray(pool.labels)[query.labelled]))
+        classes = len(np.unique(query.classes[query.labelled]))
         clusters = kmeans(query.key, embeddings, pool.ids, known, max(2, classes))
         rows = shuffled(jax.random.fold_in(query.key, 3), pool.ids, known)
         order = np.concatenate([rows, np.flatnonzero(~known)])  # all of the pool, so that no shape depends on the cycle

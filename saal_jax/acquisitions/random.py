@@ -7,7 +7,7 @@ Scales: time N log N, memory N.
 import numpy as np
 
 from saal_jax import selection
-from saal_jax.query import Acquired
+from saal_jax.pool import Acquired
 
 
 def random():

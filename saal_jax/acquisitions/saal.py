@@ -7,15 +7,16 @@ Scales: time N, and N k for the diversity modes; memory two copies of the weight
 import math
 from typing import Annotated, Literal
 
-import jax.numpy as jnp
+import jax
 import numpy as np
-import optax
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.errors import InputError
-from saal_jax.query import Acquired
+from saal_jax.labels import nothing_known, tell
+from saal_jax.pool import Acquired
 from saal_jax.scores import max_perturbed_loss, sharpness
 from saal_jax.selection import kmeans_plusplus, top_k
+from saal_jax.tasks.classification import least_likely
 
 _MODES = {
     "max": (max_perturbed_loss, top_k),
@@ -24,16 +25,10 @@ _MODES = {
     "diff_diversity": (sharpness, kmeans_plusplus),
 }
 
-# The label at which the loss is taken. The release names the last two and raises for them; argmin is our reading.
-_LABELS = {
-    "pseudo": lambda logits_fn, labels: None,
-    "true": lambda logits_fn, labels: labels,
-    "inverse_pseudo": lambda logits_fn, labels: jnp.argmin(logits_fn(), axis=-1),
-}
-
 
 def saal(
     apply,
+    task,
     *,
     mode: Literal["max", "diff", "max_diversity", "diff_diversity"] = "max_diversity",
     labels: Literal["pseudo", "true", "inverse_pseudo"] = "pseudo",
@@ -45,7 +40,9 @@ def saal(
     """The images whose loss grows largest, or (`diff`) most, when the weights are perturbed adversarially for each.
 
     `*_diversity` spreads the choice over the range of scores by k-means++ (the published default); the others take the
-    largest. `labels="true"` looks at the answers: for analysis only. `screening` below 1 computes the clean loss of all
+    largest. `labels` is where the loss is taken: at the model's own answer, at the true one, which only a simulation
+    knows (for analysis), or at the least likely class (the release names the last two and raises for them; the least
+    likely is our reading of `inverse_pseudo`). `screening` below 1 computes the clean loss of all
     images, at the cost of one forward pass, and the score of that fraction only whose clean loss is largest.
     """
     score, select = _MODES[mode]
@@ -53,18 +50,18 @@ def saal(
         raise InputError(
             f"screening leaves out what mode={mode} chooses from: use mode=max or mode=diff, or screening=1"
         )
-    score_fn = score_at(apply, score, labels, rho=rho, adaptive=adaptive)
+    pseudo_label_fn = least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
+    at = {"loss_fn": task.loss_fn, "pseudo_label_fn": pseudo_label_fn}
+    score_fn = score_at(apply, score, rho=rho, adaptive=adaptive, **at)
 
     def clean_loss(weights, chunk):
-        images, true_labels = chunk
-        logits = apply(weights, images)
-        at = _LABELS[labels](lambda: logits, true_labels)
-        at = jnp.argmax(logits, axis=-1) if at is None else at
-        return optax.softmax_cross_entropy_with_integer_labels(logits, at)
+        images, known = chunk
+        outputs = apply(weights, images)
+        return task.losses(outputs, jax.vmap(pseudo_label_fn)(outputs) if known is None else known)
 
-    def acquire(query):
+    def choose(query, answers):
         available, k, sweep = query.available, query.k, query.sweep
-        arrays = query.pool.images, query.pool.labels
+        arrays = query.pool.images, answers
         if screening < 1:
             losses = sweep(clean_loss, query.weights, arrays, available, precision=precision)
             kept = min(available.sum(), max(k, math.ceil(screening * available.sum())))
@@ -72,21 +69,30 @@ def saal(
         scores = sweep(score_fn, query.weights, arrays, available, precision=precision)
         return Acquired(select(query.key, scores, query.pool.ids, available, k), scores)
 
+    return at_labels(choose, labels, task)
+
+
+def at_labels(choose, labels, task):
+    """The acquisition `choose(query, answers)`, whose answers are None, or true ones where `labels` is `true`."""
+    if labels != "true":
+        return lambda query: choose(query, None)
+
+    def acquire(query, oracle):
+        positions = np.flatnonzero(query.available)
+        return choose(query, tell(nothing_known(task, len(query.available)), positions, oracle(positions)).labels)
+
     return acquire
 
 
-def score_at(apply, score, labels, **options):
-    """`score` (`max_perturbed_loss`, `sharpness`) of stored images at the labels of that mode, for a sweep over
-    `(images, labels)`.
-    """
+def score_at(apply, score, **options):
+    """`score` (`max_perturbed_loss`, `sharpness`) of stored images, for a sweep over `(images, labels or None)`."""
 
     def score_fn(weights, chunk):
-        images, true_labels = chunk
+        images, labels = chunk
 
         def apply_fn(params, images):
             return apply(weights._replace(params=params), images)
 
-        at = _LABELS[labels](lambda: apply_fn(weights.params, images), true_labels)
-        return score(apply_fn, weights.params, images, at, **options)
+        return score(apply_fn, weights.params, images, labels, **options)
 
     return score_fn

@@ -4,6 +4,7 @@ Cost: 4 forward passes per example; about 250 more for each of the sample.
 Scales: as `saal`; about six arrays of the size of the weights per example of the sample in flight.
 """
 
+import functools
 from typing import Annotated, Literal
 
 import jax
@@ -12,9 +13,10 @@ import numpy as np
 from annotated_types import Ge
 
 from saal_jax import selection
-from saal_jax.acquisitions.saal import saal, score_at
+from saal_jax.acquisitions.saal import at_labels, saal, score_at
 from saal_jax.bound import upper_bound_terms
 from saal_jax.scores import max_perturbed_loss
+from saal_jax.tasks.classification import least_likely
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")
 _SAMPLE = 1  # folded into the key of a query for the sample
@@ -22,6 +24,7 @@ _SAMPLE = 1  # folded into the key of a query for the sample
 
 def saal_bound(
     apply,
+    task,
     *,
     mode: Literal["max", "diff", "max_diversity", "diff_diversity"] = "max_diversity",
     labels: Literal["pseudo", "true", "inverse_pseudo"] = "pseudo",
@@ -37,27 +40,38 @@ def saal_bound(
     `correlation_TERM_SCORE` over the sample of each term (`loss`, `gradient`, `eigenvalue`) with each form of the score
     (`adaptive`, `plain`): NaN where one of the two is constant.
     """
-    choose = saal(apply, mode=mode, labels=labels, rho=rho, adaptive=adaptive, precision=precision)
-    score_fn = score_at(apply, _terms_and_scores, labels, rho=rho)
+    acquire_saal = saal(apply, task, mode=mode, labels=labels, rho=rho, adaptive=adaptive, precision=precision)
+    pseudo_label_fn = least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
 
-    def acquire(query):
-        acquired, pool = choose(query), query.pool
+    def terms_and_scores(apply_fn, params, images, labels):
+        options = {"rho": rho, "pseudo_label_fn": pseudo_label_fn}
+        terms = upper_bound_terms(apply_fn, params, images, labels, loss_fn=task.precise_loss_fn, **options)
+        scores = [
+            max_perturbed_loss(
+                apply_fn, params, images, labels, adaptive=form == "adaptive", loss_fn=task.loss_fn, **options
+            )
+            for form in _SCORES
+        ]
+        return jnp.stack([*terms, *scores], axis=-1)
+
+    score_fn = score_at(apply, terms_and_scores)
+
+    def measure(query, answers):
+        pool = query.pool
         key, size = jax.random.fold_in(query.key, _SAMPLE), min(sample, len(pool.ids))
         drawn = selection.random(key, pool.ids, query.available, size)
         mask = np.zeros(len(pool.ids), bool)
         mask[np.asarray(drawn.indices)[: int(drawn.count)]] = True
-        found = query.sweep(score_fn, query.weights, (pool.images, pool.labels), mask, most=size)[mask]
-        return acquired._replace(metrics={**acquired.metrics, **_relations(np.float64(found))})
+        found = query.sweep(score_fn, query.weights, (pool.images, answers), mask, most=size)[mask]
+        return _relations(np.float64(found))
 
-    return acquire
+    measured = at_labels(measure, labels, task)
 
+    def acquire(query, **answers):
+        acquired = acquire_saal(query, **answers)
+        return acquired._replace(metrics={**acquired.metrics, **measured(query, **answers)})
 
-def _terms_and_scores(apply_fn, params, images, labels, *, rho):
-    terms = upper_bound_terms(apply_fn, params, images, labels, rho=rho)
-    scores = [
-        max_perturbed_loss(apply_fn, params, images, labels, rho=rho, adaptive=form == "adaptive") for form in _SCORES
-    ]
-    return jnp.stack([*terms, *scores], axis=-1)
+    return functools.wraps(acquire_saal)(acquire)
 
 
 def _relations(found):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from saal_jax.acquisitions.saal import score_at
-from saal_jax.query import Acquired, embed
+from saal_jax.pool import Acquired, embed
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.selection import kmeans_plusplus
 
@@ -17,6 +17,7 @@ from saal_jax.selection import kmeans_plusplus
 def saal_embeddings(
     apply,
     features,
+    task,
     *,
     rho: Annotated[float, Ge(0)] = 0.05,
     adaptive: bool = True,
@@ -27,11 +28,12 @@ def saal_embeddings(
     The published method spreads its choice over the range of the scores; here it is spread over the penultimate
     features (or the user's embeddings), drawn in proportion to score times squared distance to what is chosen.
     """
-    score_fn = score_at(apply, max_perturbed_loss, "pseudo", rho=rho, adaptive=adaptive)
+    at = {"loss_fn": task.loss_fn, "pseudo_label_fn": task.pseudo_label_fn}
+    score_fn = score_at(apply, max_perturbed_loss, rho=rho, adaptive=adaptive, **at)
 
     def acquire(query):
         pool, available = query.pool, query.available
-        scores = query.sweep(score_fn, query.weights, (pool.images, pool.labels), available, precision=precision)
+        scores = query.sweep(score_fn, query.weights, (pool.images, None), available, precision=precision)
         embeddings = embed(query, features, available)
         return Acquired(kmeans_plusplus(query.key, embeddings, pool.ids, available, query.k, scores), scores)
 

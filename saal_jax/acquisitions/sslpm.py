@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge
 from sklearn.cluster import AgglomerativeClustering
 
-from saal_jax.query import Acquired, embed
+from saal_jax.pool import Acquired, embed
 from saal_jax.selection import selected, top_k
 
 

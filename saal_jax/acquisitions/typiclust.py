@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from saal_jax.clustering import kmeans, shuffled, unit
-from saal_jax.query import Acquired, embed
+from saal_jax.pool import Acquired, embed
 from saal_jax.selection import selected
 
 _CLUSTERS = 500  # at most

@@ -13,7 +13,7 @@ import optax
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.models.variational import discriminator, variational_autoencoder
-from saal_jax.query import Acquired
+from saal_jax.pool import Acquired
 from saal_jax.selection import random, top_k
 
 

@@ -11,6 +11,7 @@ import pkgutil
 OFFERS = {
     "apply": ("logits [B, C]", "every recipe"),
     "features": ("penultimate features [B, D]", "every recipe"),
+    "task": ("what a label is", "every recipe"),
     "normalize": ("images as the network sees them", "every recipe"),
     "sample_logits": ("logits [B, T, C] of several networks", "recipe.name=ensemble, or model.dropout above 0"),
     "predicted_loss": (

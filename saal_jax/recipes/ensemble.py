@@ -18,13 +18,13 @@ def ensemble(ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Rec
     def init(key):
         return _joined([alone.init(jax.random.fold_in(key, member)) for member in range(members)])
 
-    def train_members(key, state, task, progress=None):
+    def train_members(key, state, training, progress=None):
         states, losses = [], []
         for member in range(members):
             told = progress and (lambda done, total, before=member: progress(before * total + done, members * total))
             weights = Weights(state.weights.params[member], state.weights.batch_stats[member])
             start = TrainState(weights, state.opt_state[member])
-            trained, loss = alone.train(jax.random.fold_in(key, member), start, task, told)
+            trained, loss = alone.train(jax.random.fold_in(key, member), start, training, told)
             states.append(trained)
             losses.append(loss)
         return _joined(states), sum(losses) / members

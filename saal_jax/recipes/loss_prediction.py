@@ -4,7 +4,6 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-import optax
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.models import Model, Weights
@@ -31,13 +30,13 @@ def loss_prediction(
     def pair_fn(predicted, losses):
         return jnp.maximum(0, margin - jnp.sign(losses) * predicted)
 
-    loss_fn = network_and_module_loss(ingredients.model, module, pair_fn, weight)
+    loss_fn = network_and_module_loss(ingredients, module, pair_fn, weight)
     epoch = make_epoch(make_step(loss_fn, ingredients), ingredients)
     schedule = ingredients.optimizer.schedule
 
-    def train_both(key, state, task, progress=None):
+    def train_both(key, state, training, progress=None):
         rates_fn = lambda done: {"learning": schedule(done), "joint": float(done < joint)}  # noqa: E731
-        return train(epoch, state, task, key, rates_fn=rates_fn, mesh=ingredients.mesh, progress=progress)
+        return train(epoch, state, training, key, rates_fn=rates_fn, mesh=ingredients.mesh, progress=progress)
 
     init = initialisation(ingredients, module)
     return Recipe(init, train_both, module_offers(ingredients, module), ingredients.mesh)
@@ -62,12 +61,13 @@ def network_of(weights) -> Weights:
     return Weights(weights.params["network"], weights.batch_stats)
 
 
-def network_and_module_loss(model, module, pair_fn, weight):
+def network_and_module_loss(ingredients, module, pair_fn, weight):
     """The loss of both, as `make_step` takes it; `rates["joint"]` is 0 where the module must not move the network."""
 
-    def loss_fn(weights, images, labels, mask, key, rates):
-        outputs, batch_stats = model.outputs_train(network_of(weights), images, mask, key)
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
+    def loss_fn(weights, batch, key, rates):
+        mask = batch.mask
+        outputs, batch_stats = ingredients.model.outputs_train(network_of(weights), batch.images, mask, key)
+        losses = ingredients.task.losses(outputs.logits, batch.labels)
         joint = rates["joint"]
         stages = [joint * stage + (1 - joint) * jax.lax.stop_gradient(stage) for stage in outputs.stages]
         predicted = module.apply(weights.params["module"], stages)
@@ -103,4 +103,4 @@ def module_offers(ingredients, module) -> dict:
 
     sample = model.sample and (lambda weights, images, key: model.sample(network_of(weights), images, key))
     network = Model(init=None, outputs=outputs, outputs_train=None, sample=sample)
-    return network_offers(network, normalize) | {"predicted_loss": predicted_loss}
+    return network_offers(network, ingredients) | {"predicted_loss": predicted_loss}

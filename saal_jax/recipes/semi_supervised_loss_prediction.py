@@ -20,7 +20,7 @@ from saal_jax.recipes.loss_prediction import (
 from saal_jax.selection import random, top_k
 from saal_jax.strong_augmentation import strong
 from saal_jax.sweep import score_available
-from saal_jax.training import Recipe, TrainState, gather, make_batches, make_epoch, make_step, train
+from saal_jax.training import Recipe, TrainState, make_batches, make_epoch, make_step, prepared, train
 
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 
@@ -50,11 +50,11 @@ def semi_supervised_loss_prediction(
 
     Optimizers restart in every cycle; whether the weights do, `warm_start` says (in the paper they do not).
     """
-    model, module = ingredients.model, loss_prediction_module(width=width, convolutions=True)
+    module = loss_prediction_module(width=width, convolutions=True)
     optimizer = ingredients.optimizer
     transformation = optax.chain(optimizer.transformation, _scale_module(module_rate))
     ingredients = ingredients._replace(optimizer=optimizer._replace(transformation=transformation))
-    loss_fn = network_and_module_loss(model, module, _pair_cost, weight=1.0)
+    loss_fn = network_and_module_loss(ingredients, module, _pair_cost, weight=1.0)
     epoch = make_epoch(make_step(loss_fn, ingredients), ingredients)
     alone = optax.chain(optax.add_decayed_weights(_WEIGHT_DECAY), optax.sgd(module_learning_rate, _MOMENTUM))
     module_epoch = make_epoch(_module_step(ingredients, module, alone, confidence), ingredients)
@@ -62,49 +62,51 @@ def semi_supervised_loss_prediction(
 
     def losses(weights, chunk):
         images, labels = chunk
-        return optax.softmax_cross_entropy_with_integer_labels(offers["apply"](weights, images), labels)
+        return ingredients.task.losses(offers["apply"](weights, images), labels)
 
-    def taking_part(key, weights, task):
+    def taking_part(key, weights, training):
         """The labelled examples that the first stage trains on."""
-        mask, pool = task.labelled.copy(), task.pool
-        if task.cycle == task.cycles:
+        mask, pool = training.labelled.copy(), training.pool
+        if training.cycle == training.cycles:
             return mask
         if left_out >= mask.sum():
             raise InputError(f"recipe.left_out is {left_out} of {mask.sum()} labelled images: lower it")
-        if task.cycle == 0:
+        if training.cycle == 0:
             chosen = [random(key, pool.ids, mask, left_out)]
         else:
-            found = score_available(losses, weights, (pool.images, pool.labels), mask, pool.names, mesh=mesh)
-            parts = (mask & ~task.new, left_out // 2), (task.new, left_out - left_out // 2)
+            found = score_available(losses, weights, (pool.images, training.labels), mask, pool.names, mesh=mesh)
+            parts = (mask & ~training.new, left_out // 2), (training.new, left_out - left_out // 2)
             chosen = [top_k(key, -found, pool.ids, part, count) for part, count in parts]
         for selection in chosen:
             mask[np.asarray(selection.indices)[: int(selection.count)]] = False
         return mask
 
-    def train_both(key, state, task, progress=None):
+    def train_both(key, state, training, progress=None):
         part_key, train_key, module_key = jax.random.split(key, 3)
-        second = module_epochs if task.cycle < task.cycles and not task.labelled.all() else 0
+        second = module_epochs if training.cycle < training.cycles and not training.labelled.all() else 0
         told = progress and (lambda done, total: progress(done, total + second))
-        mask = taking_part(part_key, state.weights, task)
+        mask = taking_part(part_key, state.weights, training)
         start = TrainState(state.weights, transformation.init(state.weights.params))
         rates_fn = lambda done: {"learning": optimizer.schedule(done), "joint": 1.0}  # noqa: E731
-        state, loss = train(epoch, start, task, train_key, rates_fn=rates_fn, mask=mask, mesh=mesh, progress=told)
-        weights = train_module(module_key, state.weights, task, second, told) if second else state.weights
+        state, loss = train(epoch, start, training, train_key, rates_fn=rates_fn, mask=mask, mesh=mesh, progress=told)
+        weights = train_module(module_key, state.weights, training, second, told) if second else state.weights
         return TrainState(weights, state.opt_state), loss
 
-    def train_module(key, weights, task, epochs, progress):
-        pool, unlabelled = task.pool, ~task.labelled
+    def train_module(key, weights, training, epochs, progress):
+        pool, unlabelled = training.pool, ~training.labelled
         params = weights.params["module"]
-        start = (TrainState(weights, alone.init(params)), pool.images, pool.labels)
+        start = (TrainState(weights, alone.init(params)), pool.images, training.labels)
         state, images, labels = replicate(start, mesh)
         for number in range(epochs):
             order_key, other_key, step_key = jax.random.split(jax.random.fold_in(key, number), 3)
-            batches, steps = make_batches(order_key, pool.ids, task.labelled, task.batch_size, task.capacity)
+            batches, steps = make_batches(
+                order_key, pool.ids, training.labelled, training.batch_size, training.capacity
+            )
             others, filled = make_batches(other_key, pool.ids, unlabelled, unlabelled_batch, len(pool.ids))
             others = others[np.arange(len(batches)) % filled]
             state, _ = module_epoch(state, images, labels, (batches, others), steps, step_key, {})
             if progress:
-                progress(task.epochs + number + 1, task.epochs)
+                progress(training.epochs + number + 1, training.epochs)
         return local(state, mesh).weights
 
     return Recipe(initialisation(ingredients, module), train_both, offers, mesh)
@@ -128,24 +130,24 @@ def _module_step(ingredients, module, transformation, confidence):
     """One step of the module alone, on a labelled and an unlabelled batch."""
     model = ingredients.model
 
-    def step(state, images, labels, indices, key, rates):
+    def step(state, batches, key, rates):
         del rates
         network, params = network_of(state.weights), state.weights.params["module"]
         labelled_key, weak_key, strong_key = jax.random.split(key, 3)
 
-        batch, mask = gather(ingredients, images, indices[0], labelled_key)
-        outputs = model.outputs(network, batch)
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels[indices[0]])
+        batch = prepared(ingredients, batches[0], labelled_key)
+        outputs = model.outputs(network, batch.images)
+        losses = ingredients.task.losses(outputs.logits, batch.labels)
 
-        weak = ingredients._replace(normalize=lambda images: images)
-        stored, other_mask = gather(weak, images, indices[1], weak_key)
+        weak = prepared(ingredients._replace(normalize=lambda images: images), batches[1], weak_key)
+        stored = weak.images
         probabilities = jax.nn.softmax(model.apply(network, ingredients.normalize(stored)))
-        sure = other_mask * (probabilities.max(axis=1) >= confidence)
+        sure = weak.mask * (probabilities.max(axis=1) >= confidence)
         other_outputs = model.outputs(network, ingredients.normalize(strong(strong_key, stored)))
         other_losses = optax.softmax_cross_entropy(other_outputs.logits, probabilities)
 
         def loss_fn(params):
-            known = pair_loss(_pair_cost, module.apply(params, outputs.stages), losses, mask)
+            known = pair_loss(_pair_cost, module.apply(params, outputs.stages), losses, batch.mask)
             return known + pair_loss(_pair_cost, module.apply(params, other_outputs.stages), other_losses, sure)
 
         loss, gradients = jax.value_and_grad(loss_fn)(params)

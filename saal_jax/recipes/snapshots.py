@@ -13,11 +13,11 @@ from saal_jax.recipes.supervised import network_offers, supervised
 from saal_jax.training import (
     Recipe,
     TrainState,
-    cross_entropy,
-    gather,
     make_batches,
     make_epoch,
     make_step,
+    prepared,
+    supervised_loss,
     train,
 )
 
@@ -46,7 +46,7 @@ def snapshots(
     `min(1 - 1 / (t + 1), 0.97)`; its batch statistics are the means over one pass through the labelled images.
     """
     alone, schedule = supervised(ingredients), ingredients.optimizer.schedule
-    step = _averaging(make_step(cross_entropy(ingredients.model), ingredients))
+    step = _averaging(make_step(supervised_loss(ingredients.model, ingredients.task), ingredients))
     epoch = make_epoch(step, ingredients)
     statistics_epoch = make_epoch(_statistics_step(ingredients), ingredients)
 
@@ -55,8 +55,8 @@ def snapshots(
         weights = SnapshotWeights(*state.weights, (state.weights,) * (count - 1), state.weights)
         return TrainState(weights, state.opt_state)
 
-    def train_network(key, state, task, progress=None):
-        taken = [max(1, round(task.epochs * (1 - span * index / (count - 1)))) for index in reversed(range(count))]
+    def train_network(key, state, training, progress=None):
+        taken = [max(1, round(training.epochs * (1 - span * index / (count - 1)))) for index in reversed(range(count))]
         found = {}
 
         def after_epoch(number, state):
@@ -67,22 +67,22 @@ def snapshots(
         start = TrainState(weights, (state.opt_state, copied(weights.params), jnp.zeros((), jnp.int32)))
         rates_fn = lambda done: {"learning": schedule(done)}  # noqa: E731
         options = {"rates_fn": rates_fn, "mesh": ingredients.mesh, "progress": progress, "after_epoch": after_epoch}
-        trained, loss = train(epoch, start, task, key, **options)
+        trained, loss = train(epoch, start, training, key, **options)
         opt_state, average, _ = trained.opt_state
         kept = [found[number] for number in taken]
         if teacher == "average":
             average = jax.tree.map(lambda *leaves: sum(leaves) / count, *(weights.params for weights in kept))
         shapes = trained.weights.batch_stats
-        averaged = Weights(average, statistics(jax.random.fold_in(key, task.epochs), average, shapes, task))
+        averaged = Weights(average, statistics(jax.random.fold_in(key, training.epochs), average, shapes, training))
         return TrainState(SnapshotWeights(*trained.weights, tuple(kept[1:]), averaged), opt_state), loss
 
-    def statistics(key, params, shapes, task):
+    def statistics(key, params, shapes, training):
         """Batch statistics of these weights: the mean over the batches of one epoch, in training mode, augmented."""
         order_key, step_key = jax.random.split(key)
-        pool, mesh = task.pool, ingredients.mesh
-        batches, steps = make_batches(order_key, pool.ids, task.labelled, task.batch_size, task.capacity)
+        pool, mesh = training.pool, ingredients.mesh
+        batches, steps = make_batches(order_key, pool.ids, training.labelled, training.batch_size, training.capacity)
         zeros = jax.tree.map(jnp.zeros_like, shapes)
-        start, images, labels = replicate(((copied(params), zeros), pool.images, pool.labels), mesh)
+        start, images, labels = replicate(((copied(params), zeros), pool.images, training.labels), mesh)
         (_, total), _ = statistics_epoch(start, images, labels, batches, steps, step_key, {})
         return jax.tree.map(lambda leaf: leaf / steps, local(total, mesh))
 
@@ -94,7 +94,7 @@ def snapshots(
     def student_logits(weights, images):
         return jnp.stack([apply(student, images) for student in weights.students], axis=1)
 
-    offers = network_offers(ingredients.model, ingredients.normalize)
+    offers = network_offers(ingredients.model, ingredients)
     offers |= {"teacher": teacher_logits, "students": student_logits}
     return Recipe(init, train_network, offers, ingredients.mesh)
 
@@ -115,12 +115,12 @@ def _averaging(step):
 def _statistics_step(ingredients):
     """Adds a batch's own statistics to a sum: what the running ones become from zero, over the share that is new."""
 
-    def step(state, images, labels, indices, key, rates):
-        del labels, rates
+    def step(state, batch, key, rates):
+        del rates
         params, total = state
-        batch, mask = gather(ingredients, images, indices, key)
+        batch = prepared(ingredients, batch, key)
         zeros = jax.tree.map(jnp.zeros_like, total)
-        _, found = ingredients.model.outputs_train(Weights(params, zeros), batch, mask, key)
+        _, found = ingredients.model.outputs_train(Weights(params, zeros), batch.images, batch.mask, key)
         total = jax.tree.map(lambda a, b: a + b / (1 - MOMENTUM), total, found)
         return (params, total), jnp.zeros(())
 

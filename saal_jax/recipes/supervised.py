@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from saal_jax.training import Recipe, TrainState, cross_entropy, make_epoch, make_step, train
+from saal_jax.training import Recipe, TrainState, make_epoch, make_step, supervised_loss, train
 
 
 def supervised(ingredients) -> Recipe:
@@ -13,22 +13,23 @@ def supervised(ingredients) -> Recipe:
     result is that of one device up to rounding.
     """
     model, optimizer, image_shape = ingredients.model, ingredients.optimizer, ingredients.image_shape
-    epoch = make_epoch(make_step(cross_entropy(model), ingredients), ingredients)
+    epoch = make_epoch(make_step(supervised_loss(model, ingredients.task), ingredients), ingredients)
 
     @jax.jit
     def init(key):
         weights = model.init(key, jnp.zeros((1, *image_shape)))
         return TrainState(weights, optimizer.transformation.init(weights.params))
 
-    def train_network(key, state, task, progress=None):
+    def train_network(key, state, training, progress=None):
         rates_fn = lambda done: {"learning": optimizer.schedule(done)}  # noqa: E731
-        return train(epoch, state, task, key, rates_fn=rates_fn, mesh=ingredients.mesh, progress=progress)
+        return train(epoch, state, training, key, rates_fn=rates_fn, mesh=ingredients.mesh, progress=progress)
 
-    return Recipe(init, train_network, network_offers(model, ingredients.normalize), ingredients.mesh)
+    return Recipe(init, train_network, network_offers(model, ingredients), ingredients.mesh)
 
 
-def network_offers(model, normalize) -> dict:
+def network_offers(model, ingredients) -> dict:
     """What a network by itself offers; with dropout, also the logits of what is left of it when units are dropped."""
+    normalize = ingredients.normalize
 
     def apply(weights, images):
         return model.apply(weights, normalize(images))
@@ -43,5 +44,5 @@ def network_offers(model, normalize) -> dict:
 
         return jax.vmap(of_image)(images, keys)
 
-    offers = {"apply": apply, "features": features, "normalize": normalize}
+    offers = {"apply": apply, "features": features, "normalize": normalize, "task": ingredients.task}
     return offers | ({"sample_logits": sample_logits} if model.sample else {})

@@ -21,16 +21,13 @@ def classification(num_classes: int, augmentation=unchanged) -> Task:
     def augment(key, images, labels):
         return augmentation(key, images), labels
 
-    def summarize(measured):
-        return accuracies(measured["logits"], measured["labels"], num_classes)
-
     return Task(
         cross_entropy,
+        cross_entropy_by_differences,
         most_likely,
         augment,
-        lambda logits, labels: {"logits": logits, "labels": labels},
-        summarize,
-        headline="accuracy",
+        lambda logits, labels: accuracies(logits, labels, num_classes),
+        headline="test_accuracy",
         empty=lambda size: np.full(size, UNKNOWN, np.int32),
         strata=lambda labels: labels,
     )
@@ -64,6 +61,11 @@ def least_likely(logits: jax.Array) -> jax.Array:
     return jnp.argmin(logits)
 
 
+def residuals(logits: jax.Array) -> jax.Array:
+    """The gradient by the logits `[B, C]` of the loss at the most likely class: `softmax - onehot(argmax)`."""
+    return jax.nn.softmax(logits) - jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+
+
 def accuracies(logits, labels, num_classes: int) -> dict:
     """Accuracy in percent, mean cross-entropy in nats, and accuracy by class, NaN where a class has no example."""
     correct = logits.argmax(1) == labels
@@ -71,8 +73,8 @@ def accuracies(logits, labels, num_classes: int) -> dict:
     counts = np.bincount(labels, minlength=num_classes)
     per_class = np.where(counts > 0, np.bincount(labels, correct, num_classes) / np.maximum(counts, 1), np.nan)
     return {
-        "accuracy": 100 * float(correct.mean()),
-        "loss": float(losses.mean()),
+        "test_accuracy": 100 * float(correct.mean()),
+        "test_loss": float(losses.mean()),
         "class_accuracies": (100 * per_class).tolist(),
     }
 

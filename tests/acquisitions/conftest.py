@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saal_jax.query import Pool, Query
+from saal_jax.pool import Pool, Query
 from saal_jax.sweep import score_available
 
 
@@ -14,15 +14,15 @@ def query_of():
     def make(rows, *, labelled=(), available=None, k=3, labels=None, key=0, embeddings=None, weights=None):
         size = len(rows)
         is_labelled = np.isin(np.arange(size), labelled)
-        labels = np.zeros(size, int) if labels is None else np.asarray(labels)
+        classes = np.zeros(size, int) if labels is None else np.asarray(labels)
         names = np.array([f"row {row}" for row in range(size)])
-        pool = Pool(jnp.asarray(rows, jnp.float32), labels, np.arange(size, dtype=np.uint32) + 5, names, embeddings)
+        pool = Pool(jnp.asarray(rows, jnp.float32), np.arange(size, dtype=np.uint32) + 5, names, embeddings)
 
         def sweep(score_fn, weights, arrays, mask, **options):
             return score_available(score_fn, weights, arrays, mask, names, **options)
 
         available = ~is_labelled if available is None else available
-        return Query(jax.random.key(key), pool, is_labelled, available, k, weights, sweep)
+        return Query(jax.random.key(key), pool, is_labelled, available, k, weights, sweep, classes)
 
     return make
 

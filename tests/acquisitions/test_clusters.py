@@ -119,7 +119,7 @@ def test_probcover_covers_the_largest_clusters_first(query_of, rows_as_features)
     rows, clusters = blobs([30, 25, 20, 15], spread=0.01)
     labels = np.where(np.arange(90) < 2, np.arange(90), clusters)
     query = query_of(3 * rows, labelled=[0, 60], k=3, labels=clusters)
-    acquired = ACQUISITIONS["probcover"](rows_as_features)(query._replace(pool=query.pool._replace(labels=labels)))
+    acquired = ACQUISITIONS["probcover"](rows_as_features)(query._replace(classes=labels))
     chosen = np.asarray(acquired.selection.indices)
     assert acquired.metrics["delta"] > 0
     assert np.isnan(acquired.scores[[0, 60]]).all()

@@ -11,9 +11,10 @@ import pytest
 
 from experiments.methods import listing, methods, needs
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.query import Pool, Query
+from saal_jax.pool import Pool, Query
 from saal_jax.recipes import OFFERS
 from saal_jax.sweep import score_available
+from saal_jax.tasks.classification import classification
 
 SIZE, CLASSES = 48, 3
 QUICK = {"vaal": {"steps": 3, "width": 4, "latent": 2}}
@@ -46,6 +47,7 @@ def _noisy(key, logits, samples):
 OFFERED = {
     "apply": _apply,
     "features": _features,
+    "task": classification(CLASSES),
     "normalize": lambda images: images / 255.0,
     "predicted_loss": lambda weights, images: _features(weights, images) @ weights.params["loss"],
     "sample_logits": lambda weights, images, keys, samples: jax.vmap(_noisy, (0, 0, None))(
@@ -68,23 +70,23 @@ MADE = {name: make(name) for name in ACQUISITIONS}
 every_method = pytest.mark.parametrize("name", ACQUISITIONS)
 
 
-def pool_of(images, labels=None):
+def pool_of(images):
     ids = np.arange(len(images), dtype=np.uint32) * 7 + 3
-    labels = np.arange(len(images)) % CLASSES if labels is None else labels
-    return Pool(jnp.asarray(images, jnp.uint8), jnp.asarray(labels), ids, np.array([f"image {i}" for i in ids]))
+    return Pool(jnp.asarray(images, jnp.uint8), ids, np.array([f"image {i}" for i in ids]))
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (SIZE, 8, 8, 1))
 LABELLED = np.arange(SIZE) % 6 == 0
 
 
-def ask(name, pool, *, key=0, labelled=LABELLED, available=None, k=7, weights=None):
+def ask(name, pool, *, key=0, labelled=LABELLED, available=None, k=7, weights=None, classes=None):
+    classes = np.arange(len(pool.ids)) % CLASSES if classes is None else classes
     available = ~labelled if available is None else available
 
     def sweep(score_fn, weights, arrays, mask, **options):
         return score_available(score_fn, weights, arrays, mask, pool.names, **options)
 
-    query = Query(jax.random.key(key), pool, labelled, available, k, weights or toy(), sweep)
+    query = Query(jax.random.key(key), pool, labelled, available, k, weights or toy(), sweep, classes)
     acquired = MADE[name](query)
     indices, count = np.asarray(acquired.selection.indices), int(acquired.selection.count)
     assert indices.shape == (k,) and count == min(k, available.sum())
@@ -109,7 +111,7 @@ def test_sane_where_nothing_distinguishes(name):
     ask(name, pool_of(equal))
     ask(name, pool_of(np.zeros_like(IMAGES)))
     ask(name, pool_of(IMAGES[np.arange(SIZE) // 8]))  # six images, eight times each
-    ask(name, pool_of(IMAGES, np.zeros(SIZE, int)), weights=toy(classes=1))
+    ask(name, pool_of(IMAGES), classes=np.zeros(SIZE, int), weights=toy(classes=1))
     ask(name, pool_of(IMAGES), weights=toy(features=1))
     ask(name, pool_of(equal), k=SIZE)
     ask(name, pool_of(IMAGES), labelled=np.zeros(SIZE, bool))
@@ -127,9 +129,9 @@ def test_the_key_and_nothing_else_decides(name):
 @every_method
 def test_the_order_of_the_pool_does_not_matter(name):
     pool, order = pool_of(IMAGES), np.random.default_rng(1).permutation(SIZE)
-    moved = Pool(pool.images[order], pool.labels[order], pool.ids[order], pool.names[order])
+    moved = Pool(pool.images[order], pool.ids[order], pool.names[order])
     chosen, _ = ask(name, pool)
-    other, _ = ask(name, moved, labelled=LABELLED[order])
+    other, _ = ask(name, moved, labelled=LABELLED[order], classes=(np.arange(SIZE) % CLASSES)[order])
     assert pool.ids[chosen].tolist() == moved.ids[other].tolist()
 
 

@@ -9,6 +9,7 @@ from saal_jax.acquisitions.sslpm import first_of_each
 from saal_jax.models import Weights
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.selection import kmeans_plusplus
+from saal_jax.tasks.classification import classification
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
 
@@ -54,7 +55,7 @@ def test_badge_is_kmeans_plusplus_on_gradients(query_of, rows_as_features):
 
 def test_saal_embeddings_weighs_distances_by_the_score(query_of, rows_as_features):
     query = query_of(ROWS, labelled=[3, 4], k=6, weights=WEIGHTS)
-    acquired = ACQUISITIONS["saal_embeddings"](linear, rows_as_features, rho=0.1)(query)
+    acquired = ACQUISITIONS["saal_embeddings"](linear, rows_as_features, classification(2), rho=0.1)(query)
     scores = max_perturbed_loss(lambda params, images: images @ params, WEIGHTS.params, ROWS, rho=0.1)
     np.testing.assert_allclose(acquired.scores[query.available], scores[query.available], rtol=1e-5)
     expected = kmeans_plusplus(query.key, ROWS, query.pool.ids, query.available, 6, scores)

@@ -10,12 +10,14 @@ from scipy.stats import pearsonr
 
 from saal_jax import expected_gradient_length, gradient_norm, max_perturbed_loss, upper_bound_terms
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.loop import answers_for
 from saal_jax.models import Weights
-from saal_jax.query import Pool, Query
+from saal_jax.pool import Pool, Query
 from saal_jax.sweep import score_available
+from saal_jax.tasks.classification import classification
 
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (30, 3, 3, 1)), jnp.uint8)
-POOL = Pool(IMAGES, jnp.arange(30) % 4, np.arange(30, dtype=np.uint32), np.arange(30).astype(str))
+POOL = Pool(IMAGES, np.arange(30, dtype=np.uint32), np.arange(30).astype(str))
 WEIGHTS = Weights({"kernel": jax.random.normal(jax.random.key(0), (9, 4))}, {})
 AVAILABLE = np.arange(30) % 5 != 0
 
@@ -31,7 +33,8 @@ def apply_fn(params, images):
 def ask(name, pool=POOL, **options):
     sweep = partial(score_available, names=pool.names)
     query = Query(jax.random.key(7), pool, ~AVAILABLE, AVAILABLE, 6, WEIGHTS, sweep)
-    return ACQUISITIONS[name](apply, **options)(query)
+    acquire = ACQUISITIONS[name](apply, classification(4), **options)
+    return acquire(query, **answers_for(acquire, lambda indices: indices % 4))
 
 
 @pytest.mark.parametrize(("labels", "score"), [("pseudo", gradient_norm), ("expected", expected_gradient_length)])

@@ -7,7 +7,7 @@ import pytest
 
 from saal_jax.acquisitions.vaal import cycled, negative_elbo, vaal
 from saal_jax.models.variational import _Down, _Up, variational_autoencoder
-from saal_jax.query import Pool, Query
+from saal_jax.pool import Pool, Query
 from saal_jax.sweep import score_available
 
 SIZE, TRACES = 120, []
@@ -29,7 +29,7 @@ def toy():
 
 def choose(images, labelled, *, ids=None, seed=0, k=10):
     ids = np.arange(SIZE, dtype=np.uint32) if ids is None else ids
-    pool = Pool(jnp.asarray(images), jnp.zeros(SIZE, int), ids, ids.astype(str))
+    pool = Pool(jnp.asarray(images), ids, ids.astype(str))
 
     def sweep(score_fn, weights, arrays, mask, **options):
         return score_available(score_fn, weights, arrays, mask, pool.names, **options)

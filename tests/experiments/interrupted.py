@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from experiments import run
-from saal_jax import cycle
+from saal_jax import loop
 
 number, phase, at_cycle, arguments = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 finished = 0
@@ -55,7 +55,7 @@ def on_first(function, *rest):
     return result
 
 
-plain_predict, cycle.predict = cycle.predict, predict
+plain_predict, loop.predict = loop.predict, predict
 plain_save, run.checkpoint.save = run.checkpoint.save, save
 plain_on_first, run.on_first = run.on_first, on_first
 run._Bars = Bars

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.methods import document, methods
 from experiments.run import main
-from saal_jax import checkpoint, cycle, data, load_model
+from saal_jax import checkpoint, data, load_model, loop
 from saal_jax.recipes import OFFERS, RECIPES
 
 ARGUMENTS = [
@@ -45,15 +45,15 @@ def test_more_left_out_than_there_is_to_begin_with_is_refused_before_anything_is
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_of_any_recipe_continues_to_the_same_bytes_and_loads(recipe, tmp_path, monkeypatch):
-    def make_task(protocol, pool, labelled, new, number):
+    def make_training(problem, labels, before, number):
         if number == 2:
             raise KeyboardInterrupt
-        return plain(protocol, pool, labelled, new, number)
+        return plain(problem, labels, before, number)
 
-    plain = cycle.make_task
+    plain = loop.make_training
     assert run(tmp_path / "whole", recipe) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(cycle, "make_task", make_task)
+        patch.setattr(loop, "make_training", make_training)
         assert run(tmp_path / "stopped", recipe) == 130
     assert run(tmp_path / "stopped", recipe) == 0
     for name in ("metrics.csv", "selections.csv", "class_accuracies.csv"):
@@ -72,12 +72,12 @@ def test_a_run_of_any_recipe_continues_to_the_same_bytes_and_loads(recipe, tmp_p
 
 
 @pytest.mark.parametrize(
-    "method", [method for method in methods() if not {"apply", "features", "normalize"} >= set(method.needs)]
+    "method", [method for method in methods() if not {"apply", "features", "normalize", "task"} >= set(method.needs)]
 )
 def test_a_pair_that_does_not_fit_is_refused_by_name(method, tmp_path, capsys):
     assert run(tmp_path / "run", "supervised", f"--config.acquisition.name={method.name}") == 2
     error = capsys.readouterr().err
-    (missing, *_) = [name for name in method.needs if name not in ("apply", "features", "normalize")]
+    (missing, *_) = [name for name in method.needs if name not in ("apply", "features", "normalize", "task")]
     what, offered_by = OFFERS[missing]
     assert f"acquisition {method.name} needs {missing} ({what}), which recipe supervised does not offer" in error
     assert offered_by in error and error.count("\n") == 1

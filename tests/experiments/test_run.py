@@ -117,7 +117,7 @@ def test_lost_or_spoilt_files_are_written_again_from_the_checkpoints(finished, t
 def test_an_extension_that_achieved_nothing_can_be_taken_back(finished, tmp_path, capsys, monkeypatch):
     workdir = shutil.copytree(finished, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("saal_jax.cycle.make_task", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("saal_jax.loop.make_training", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(workdir, *SMALL, "--config.cycles=4", "--config.seeds=1,2,9") == 130
     assert run(workdir, *SMALL) == 0
     assert "is finished" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The loop: exact counts, disjoint sets, the same start for every method, and nothing learnt from the test images."""
 
+import pickle
 from functools import partial
 
 import chex
@@ -9,14 +10,16 @@ import pytest
 
 from saal_jax import InputError
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.cycle import CycleState, Protocol, active_learning, make_pool, seed_key
 from saal_jax.data import Split
+from saal_jax.labels import nothing_known, tell
+from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, fit, make_pool, seed_key, simulate
 from saal_jax.models import small_cnn
 from saal_jax.optimizers import adam
+from saal_jax.pool import Query
 from saal_jax.preprocessing import normalize, unchanged
-from saal_jax.query import Query
 from saal_jax.recipes import RECIPES
 from saal_jax.sweep import score_available, score_pool
+from saal_jax.tasks.classification import classification
 from saal_jax.training import Ingredients
 
 PROTOCOL = Protocol(6, "class_balanced", 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
@@ -31,69 +34,121 @@ def split(size, seed, name):
     return Split(images, labels, np.array([f"{name}_{i}" for i in range(size)]))
 
 
-POOL, TEST = make_pool(split(40, 0, "train")), make_pool(split(15, 1, "test"))
+TRAIN = split(40, 0, "train")
+POOL, ANSWERS = make_pool(TRAIN.images, TRAIN.ids), TRAIN.labels
+TEST = Examples(*split(15, 1, "test")[:2])
+TASK = classification(3)
 NORMALIZE = partial(normalize, mean=(0.4,), std=(0.2,))
 
 
 def supervised(optimizer, augment=unchanged):
-    return RECIPES["supervised"](Ingredients(small_cnn(3, width=2), optimizer, augment, NORMALIZE, (8, 8, 1)))
+    return RECIPES["supervised"](
+        Ingredients(small_cnn(3, width=2), optimizer, classification(3, augment), NORMALIZE, (8, 8, 1))
+    )
 
 
 RECIPE = supervised(adam(learning_rate=0.01))
-SAAL = ACQUISITIONS["saal"](RECIPE.apply)
+saal = partial(ACQUISITIONS["saal"], RECIPE.apply, TASK)
+SAAL = saal()
 METHODS = {
     "random": ACQUISITIONS["random"](),
     "saal": SAAL,
-    **{f"saal, {mode}": ACQUISITIONS["saal"](RECIPE.apply, mode=mode) for mode in ("max", "diff", "diff_diversity")},
-    **{f"saal, {labels}": ACQUISITIONS["saal"](RECIPE.apply, labels=labels) for labels in ("true", "inverse_pseudo")},
+    **{f"saal, {mode}": saal(mode=mode) for mode in ("max", "diff", "diff_diversity")},
+    **{f"saal, {labels}": saal(labels=labels) for labels in ("true", "inverse_pseudo")},
 }
 
 
-def run(acquire=SAAL, protocol=PROTOCOL, seed=1, pool=POOL, test=TEST, state=None, **options):
+def problem_of(acquire=SAAL, protocol=PROTOCOL, recipe=RECIPE, test=TEST):
+    return Problem(TASK, POOL, test, recipe, acquire, protocol)
+
+
+def first(seed, protocol=PROTOCOL):
+    return first_labels(seed_key(seed), protocol, POOL, ANSWERS, 3)
+
+
+def oracle(indices):
+    return ANSWERS[indices]
+
+
+def run(acquire=SAAL, protocol=PROTOCOL, seed=1, test=TEST, state=None, **options):
     """All cycles, with copies of the arrays that the next cycle would take over."""
-    cycles = active_learning(seed_key(seed), protocol, RECIPE, acquire, pool, test, 3, state, **options)
-    return [(jax.tree.map(np.array, state), result) for state, result in cycles]
+    problem = problem_of(acquire, protocol, test=test)
+    cycles = simulate(seed_key(seed), problem, first(seed, protocol), oracle, state, **options)
+    return [cycle._replace(state=jax.tree.map(np.array, cycle.state)) for cycle in cycles]
 
 
 @pytest.mark.parametrize("acquire", METHODS.values(), ids=METHODS)
 def test_labels_are_counted_exactly_and_never_bought_twice(acquire):
     cycles = run(acquire)
-    assert [result.metrics["num_labelled"] for _, result in cycles] == [6, 10, 14, 18]
-    bought = np.concatenate([result.queried["index"] for _, result in cycles])
+    assert [cycle.metrics["num_labelled"] for cycle in cycles] == [6, 10, 14, 18]
+    bought = np.concatenate([cycle.asked.indices for cycle in cycles])
     assert len(set(bought.tolist())) == len(bought) == 18
-    labelled = np.zeros(40, bool)
-    for state, result in cycles:
-        assert not labelled[result.queried["index"]].any()
-        labelled[result.queried["index"]] = True
-        np.testing.assert_array_equal(state.labelled, labelled)
-        np.testing.assert_array_equal(result.queried["label"], np.asarray(POOL.labels)[result.queried["index"]])
-    assert np.bincount(np.asarray(POOL.labels)[cycles[0][1].queried["index"]]).tolist() == [2, 2, 2]
+    known = np.zeros(40, bool)
+    for state, asked, *_ in cycles:
+        assert not known[asked.indices].any()
+        known[asked.indices] = True
+        np.testing.assert_array_equal(state.labels.known, known)
+        np.testing.assert_array_equal(state.labels.labels, np.where(known, ANSWERS, -1))
+    assert np.bincount(ANSWERS[cycles[0].asked.indices]).tolist() == [2, 2, 2]
 
 
 def test_every_method_starts_alike_and_every_seed_elsewhere():
-    first = {name: run(acquire, PROTOCOL._replace(cycles=1))[0] for name, acquire in METHODS.items()}
-    for state, _ in first.values():
-        chex.assert_trees_all_equal(state, first["random"][0])
-    other, _ = run(seed=2)[0]
-    assert (other.labelled != first["saal"][0].labelled).any()
+    starts = {name: run(acquire, PROTOCOL._replace(cycles=1))[0] for name, acquire in METHODS.items()}
+    for cycle in starts.values():
+        chex.assert_trees_all_equal(cycle.state, starts["random"].state)
+    other = run(seed=2)[0].state
+    assert (other.labels.known != starts["saal"].state.labels.known).any()
 
 
 def test_repeats_to_the_bit():
-    for (state, result), (other, other_result) in zip(run(), run(), strict=True):
-        chex.assert_trees_all_equal(state, other)
-        chex.assert_trees_all_equal(result.queried, other_result.queried)
-        assert result.metrics == other_result.metrics
+    for cycle, other in zip(run(), run(), strict=True):
+        chex.assert_trees_all_equal(cycle.state, other.state)
+        chex.assert_trees_all_equal(cycle.asked, other.asked)
+        assert cycle.metrics == other.metrics
 
 
 @pytest.mark.parametrize("warm_start", [True, False])
 def test_continues_from_any_cycle_to_the_same_bits(warm_start):
     protocol = PROTOCOL._replace(warm_start=warm_start)
     whole = run(protocol=protocol)
-    state = whole[1][0]
-    state = CycleState(int(state.cycle), jax.tree.map(jax.numpy.array, state.train), state.labelled)
+    state = whole[1].state
+    state = State(int(state.cycle), jax.tree.map(jax.numpy.array, state.trained), state.labels)
     rest = run(protocol=protocol, state=state)
-    assert [int(state.cycle) for state, _ in rest] == [2, 3]
-    chex.assert_trees_all_equal(rest[-1][0], whole[-1][0])
+    assert [int(cycle.state.cycle) for cycle in rest] == [2, 3]
+    chex.assert_trees_all_equal(rest[-1].state, whole[-1].state)
+
+
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_a_person_may_stand_between_ask_and_tell(warm_start):
+    """Who answers may take a week: the state goes to a file and back, and the bytes are those of a simulation."""
+    problem, key = problem_of(protocol=PROTOCOL._replace(warm_start=warm_start)), seed_key(1)
+    start = first(1).indices
+    state, metrics = fit(key, problem, tell(nothing_known(TASK, 40), start, oracle(start)))
+    for cycle in run(protocol=problem.protocol)[1:]:
+        asked = ask(key, problem, state)
+        state, asked = pickle.loads(pickle.dumps((state, asked)))
+        state, metrics = fit(key, problem, tell(state.labels, asked.indices, oracle(asked.indices)), state)
+        chex.assert_trees_all_equal(asked, cycle.asked)
+        assert metrics == cycle.metrics
+    chex.assert_trees_all_equal(jax.tree.map(np.array, state), cycle.state)
+
+
+@pytest.mark.parametrize("acquire", METHODS.values(), ids=METHODS)
+def test_no_answer_is_read_that_was_not_bought(acquire):
+    read = []
+
+    def watched(indices):
+        read.extend(np.asarray(indices).tolist())
+        return oracle(indices)
+
+    cycles = list(simulate(seed_key(1), problem_of(acquire), first(1), watched))
+    bought = np.concatenate([cycle.asked.indices for cycle in cycles]).tolist()
+    if acquire is METHODS["saal, true"]:
+        assert set(read) == set(range(40))
+        with pytest.raises(InputError, match="looks at the answers, which only a simulation has"):
+            ask(seed_key(1), problem_of(acquire), cycles[-1].state)
+    else:
+        assert read == bought
 
 
 def test_cold_start_forgets_and_warm_start_continues():
@@ -101,7 +156,7 @@ def test_cold_start_forgets_and_warm_start_continues():
     counts = {}
     for warm_start in (True, False):
         cycles = run(protocol=PROTOCOL._replace(warm_start=warm_start))
-        counts[warm_start] = [int(state.train.opt_state[0].count) for state, _ in cycles]
+        counts[warm_start] = [int(cycle.state.trained.opt_state[0].count) for cycle in cycles]
     steps = np.array([2, 3, 4, 5]) * 2  # batches of four, two epochs
     assert counts[False] == steps.tolist()
     assert counts[True] == np.cumsum(steps).tolist()
@@ -116,35 +171,35 @@ def test_a_subset_of_the_pool_is_drawn_anew_each_cycle():
 
     cycles = run(spy, PROTOCOL._replace(pool_subset=8))
     assert [int(available.sum()) for available in seen] == [8, 8, 8]
-    for available, (before, _) in zip(seen, cycles, strict=False):
-        assert not (available & before.labelled).any()
+    for available, before in zip(seen, cycles, strict=False):
+        assert not (available & before.state.labels.known).any()
     assert (seen[0] != seen[1]).any()
 
 
 def test_a_budget_larger_than_the_pool_ends_with_everything_labelled():
     cycles = run(protocol=PROTOCOL._replace(query_size=15, cycles=9))
-    assert [result.metrics["num_labelled"] for _, result in cycles] == [6, 21, 36, 40]
-    assert len(cycles[-1][1].queried["index"]) == 4
+    assert [cycle.metrics["num_labelled"] for cycle in cycles] == [6, 21, 36, 40]
+    assert len(cycles[-1].asked.indices) == 4
 
 
 def test_scores_and_pseudo_labels_are_those_of_the_model_before():
-    (before, _), (_, result), *_ = run()
-    images = POOL.images[result.queried["index"]]
-    np.testing.assert_array_equal(result.queried["pseudo_label"], RECIPE.apply(before.train.weights, images).argmax(1))
-    assert np.isfinite(result.queried["score"]).all()
+    before, after, *_ = run()
+    images = POOL.images[after.asked.indices]
+    expected = RECIPE.apply(before.state.trained.weights, images).argmax(1)
+    np.testing.assert_array_equal(after.asked.predicted, expected)
+    assert np.isfinite(after.asked.scores).all()
 
 
 def test_no_test_image_influences_training_or_selection():
-    other_test = make_pool(split(15, 9, "test"))
-    (*_, (state, result)), (*_, (other, other_result)) = run(), run(test=other_test)
-    chex.assert_trees_all_equal(state, other)
-    chex.assert_trees_all_equal(result.queried, other_result.queried)
-    assert result.metrics["test_loss"] != other_result.metrics["test_loss"]
+    cycle, other = run()[-1], run(test=Examples(*split(15, 9, "test")[:2]))[-1]
+    chex.assert_trees_all_equal(cycle.state, other.state)
+    chex.assert_trees_all_equal(cycle.asked, other.asked)
+    assert cycle.metrics["test_loss"] != other.metrics["test_loss"]
 
 
 def test_metrics_of_a_known_model():
-    state, result = run()[-1]
-    logits = RECIPE.apply(state.train.weights, TEST.images)
+    result = run()[-1]
+    logits = RECIPE.apply(result.state.trained.weights, TEST.images)
     labels = np.asarray(TEST.labels)
     correct = np.asarray(logits.argmax(1) == labels)
     assert result.metrics["test_accuracy"] == pytest.approx(100 * correct.mean())
@@ -157,8 +212,8 @@ def test_metrics_of_a_known_model():
 def test_a_score_that_is_not_finite_stops_and_names_its_example():
     with pytest.raises(InputError, match="scores are not finite, of examples train_"):
         diverged = supervised(adam(learning_rate=1e30))
-        acquire = ACQUISITIONS["saal"](diverged.apply)
-        list(active_learning(seed_key(0), PROTOCOL, diverged, acquire, POOL, TEST, 3))
+        acquire = ACQUISITIONS["saal"](diverged.apply, TASK)
+        list(simulate(seed_key(0), problem_of(acquire, recipe=diverged), first(0), oracle))
 
 
 def test_one_trace_of_each_function_over_all_cycles_and_seeds():
@@ -172,10 +227,10 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
         return recipe.apply(weights, images)
 
     counted_recipe = recipe._replace(offers=recipe.offers | {"apply": counted})
-    acquire = ACQUISITIONS["saal"](counted)
+    acquire = ACQUISITIONS["saal"](counted, TASK)
     after = []
     for seed in (1, 2):
-        for _ in active_learning(seed_key(seed), PROTOCOL, counted_recipe, acquire, POOL, TEST, 3):
+        for _ in simulate(seed_key(seed), problem_of(acquire, recipe=counted_recipe), first(seed), oracle):
             after.append(len(traces))
     assert after[0] == 1  # prediction
     # And, with the first query, the score: the check of its arguments and its two halves, once for the program and
@@ -192,7 +247,7 @@ def test_screening_scores_the_images_of_the_largest_clean_loss_only():
         return score_available(score_fn, weights, arrays, available, POOL.names, **options)
 
     def choose(**options):
-        acquire = ACQUISITIONS["saal"](RECIPE.apply, mode="max", **options)
+        acquire = saal(mode="max", **options)
         return acquire(Query(jax.random.key(1), POOL, ~available, available, 4, weights, sweep))
 
     _, all_scores, _ = choose()
@@ -205,7 +260,7 @@ def test_screening_scores_the_images_of_the_largest_clean_loss_only():
     assert np.isnan(scores[~screened]).all()
     assert screened[np.asarray(selection.indices)].all()
     with pytest.raises(InputError, match="screening leaves out what mode=max_diversity chooses from"):
-        ACQUISITIONS["saal"](RECIPE.apply, screening=0.5)
+        saal(screening=0.5)
 
 
 def test_progress_runs_through_the_phases():

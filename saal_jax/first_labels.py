@@ -1,0 +1,41 @@
+"""The first examples to label, before any model: balanced between classes, or by chance."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saal_jax.errors import InputError
+from saal_jax.selection import Selection, random, top_k
+
+
+def class_balanced(key, labels, ids, num_classes, k) -> Selection:
+    """`k` examples with every class as often as the next, as far as it goes; which ones is drawn by id.
+
+    The examples of a class are shuffled, then all are ordered by their rank within their class: the first `k` of that
+    order differ by at most one between classes, unless a class has run out.
+    """
+    if k > len(labels):
+        raise InputError(f"initial_labels is {k}, but there are only {len(labels)} images: lower initial_labels")
+    missing = np.setdiff1d(np.arange(num_classes), labels)
+    if missing.size and k >= num_classes:
+        raise InputError(
+            f"class {missing[0]} has no example to be among the {k} class-balanced first labels: "
+            "add images of it or remove it from the classes"
+        )
+    shuffled = np.asarray(random(key, ids, jnp.ones(len(labels), bool), len(labels)).indices)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    starts = np.searchsorted(labels[by_class], np.arange(num_classes))
+    rank = np.empty(len(labels), np.int32)
+    rank[by_class] = np.arange(len(labels)) - starts[labels[by_class]]
+    return top_k(jax.random.fold_in(key, 1), -rank.astype(np.float32), ids, jnp.ones(len(labels), bool), k)
+
+
+def uniform(key, labels, ids, num_classes, k) -> Selection:
+    """`k` examples drawn uniformly, whatever their class."""
+    del num_classes
+    if k > len(labels):
+        raise InputError(f"initial_labels is {k}, but there are only {len(labels)} images: lower initial_labels")
+    return random(key, ids, jnp.ones(len(labels), bool), k)
+
+
+FIRST_LABELS = {"class_balanced": class_balanced, "random": uniform}

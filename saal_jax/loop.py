@@ -1,0 +1,240 @@
+"""The active-learning loop: fit on what is known, ask what to label next, be told the answers.
+
+`fit` and `ask` never see an answer that was not bought. `simulate` goes round by itself, with an oracle that knows all.
+"""
+
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saal_jax.errors import InputError
+from saal_jax.first_labels import FIRST_LABELS
+from saal_jax.keys import make_key
+from saal_jax.labels import Labels, nothing_known, tell
+from saal_jax.pool import Pool, Query, stable_ids, subset
+from saal_jax.sweep import score_available, score_pool
+from saal_jax.tasks import Task
+from saal_jax.training import Recipe, Training, TrainState
+
+_START = 2**31 - 1  # folded into a seed's key for what happens before cycle 0: initialisation and first labels
+EVALUATION_CHUNK = 500
+
+
+class Protocol(NamedTuple):
+    """The numbers of an experiment: how many labels when, and how long to train."""
+
+    initial_labels: int
+    initial_selection: str
+    query_size: int
+    cycles: int
+    epochs: int
+    batch_size: int
+    pool_subset: int | None
+    warm_start: bool
+
+
+class Examples(NamedTuple):
+    """Examples to measure on: `images[M, H, W, C]` uint8 and `labels`, a pytree of arrays `[M, ...]`."""
+
+    images: jax.Array
+    labels: Any
+
+
+class Problem(NamedTuple):
+    """What stays the same over all cycles and seeds."""
+
+    task: Task
+    pool: Pool
+    test: Examples
+    recipe: Recipe
+    acquire: Callable
+    protocol: Protocol
+
+
+class State(NamedTuple):
+    """What continues a seed after `cycle`, beside its key: what was trained, and the labels it was trained on."""
+
+    cycle: int
+    trained: TrainState
+    labels: Labels
+
+
+class Asked(NamedTuple):
+    """What to label next: `indices[k]` in the pool, in order of choice, `scores[k]` (NaN where a method has none),
+    `predicted`, the model's own answers (a pytree of arrays `[k, ...]`; None before there is a model), and what else
+    the acquisition measured, by name.
+    """
+
+    indices: np.ndarray
+    scores: np.ndarray
+    predicted: Any
+    metrics: dict
+
+
+class Cycle(NamedTuple):
+    """A finished cycle: its state, what was asked before it, what was measured after it, and how long each took."""
+
+    state: State
+    asked: Asked
+    metrics: dict
+    seconds: dict
+
+
+def make_pool(images, names, embeddings=None) -> Pool:
+    """Puts images `[N, H, W, C]` on the device and numbers them by their names `[N]`."""
+    return Pool(jnp.asarray(images), stable_ids(names), names, embeddings)
+
+
+def seed_key(seed: int) -> jax.Array:
+    """The key that everything random of one seed is derived from."""
+    return jax.random.fold_in(make_key(0), seed)
+
+
+def capacity(protocol: Protocol, pool: Pool) -> int:
+    """How many labels a seed has in the end."""
+    return min(len(pool.ids), protocol.initial_labels + protocol.cycles * protocol.query_size)
+
+
+def first_labels(key: jax.Array, protocol: Protocol, pool: Pool, classes: np.ndarray, num_classes: int) -> Asked:
+    """The first examples to label, the same for every method; a balanced choice looks at their `classes[N]`."""
+    label_key, _ = jax.random.split(jax.random.fold_in(key, _START))
+    select = FIRST_LABELS[protocol.initial_selection]
+    chosen = np.asarray(select(label_key, classes, pool.ids, num_classes, protocol.initial_labels).indices)
+    return Asked(chosen, np.full(len(chosen), np.nan), None, {})
+
+
+def fit(key: jax.Array, problem: Problem, labels: Labels, state: State | None = None, progress=None):
+    """Trains on what is known, from the weights of the cycle before or anew; returns `(State, metrics)`.
+
+    Args:
+      key: the key of the seed.
+      problem: the problem.
+      labels: what is known now.
+      state: that of the cycle before; None for cycle 0.
+      progress: called as `progress(phase, done, total)` along the way.
+
+    A state's arrays are donated to the cycle after it where weights are carried over. Raises InputError where nothing
+    is known.
+    """
+    if not labels.known.any():
+        raise InputError("no label is known yet: tell some answers first")
+    state, metrics, _ = _fit(key, problem, labels, state, progress or _silent)
+    return state, metrics
+
+
+def _fit(key, problem, labels, state, progress):
+    protocol, recipe, times = problem.protocol, problem.recipe, [time.perf_counter()]
+    cycle = 0 if state is None else state.cycle + 1
+    _, init_key = jax.random.split(jax.random.fold_in(key, _START))
+    _, train_key = jax.random.split(jax.random.fold_in(key, cycle))
+    start = state.trained if protocol.warm_start and state else recipe.init(init_key)
+    training = make_training(problem, labels, state.labels.known if state else False, cycle)
+    trained, train_loss = recipe.train(train_key, start, training, lambda done, total: progress("train", done, total))
+    times.append(time.perf_counter())
+    metrics = {"num_labelled": int(labels.known.sum()), "train_loss": train_loss}
+    metrics |= evaluate(problem, trained.weights, progress)
+    times.append(time.perf_counter())
+    return State(cycle, trained, labels), metrics, dict(zip(("train", "test"), np.diff(times).tolist(), strict=True))
+
+
+def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Training:
+    """What a cycle trains on; `before[N]` was known in the cycle before."""
+    protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.labels)
+    return Training(
+        problem.pool,
+        on_device,
+        labels.known,
+        labels.known & ~np.asarray(before),
+        cycle,
+        protocol.cycles,
+        protocol.epochs,
+        protocol.batch_size,
+        max(capacity(protocol, problem.pool), int(labels.known.sum())),  # a person may answer more than was asked
+    )
+
+
+def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None = None, progress=None) -> Asked:
+    """Chooses what to label next, by what the trained model makes of the examples that are not known.
+
+    `oracle(indices) -> answers` is for acquisitions that look at answers, which only a simulation has. One that needs
+    it is refused where it is None.
+    """
+    progress, pool, protocol = progress or _silent, problem.pool, problem.protocol
+    query_key, _ = jax.random.split(jax.random.fold_in(key, state.cycle + 1))
+    subset_key, select_key = jax.random.split(query_key)
+    available = subset(subset_key, pool.ids, ~state.labels.known, protocol.pool_subset)
+
+    def sweep(score_fn, weights, arrays, mask, **options):
+        report = lambda done: progress("score", done, int(mask.sum()))  # noqa: E731
+        options |= {"mesh": problem.recipe.mesh, "progress": report}
+        return score_available(score_fn, weights, arrays, mask, pool.names, **options)
+
+    k, weights = min(protocol.query_size, len(pool.ids)), state.trained.weights
+    classes = problem.task.strata and problem.task.strata(state.labels.labels)
+    query = Query(select_key, pool, state.labels.known, available, k, weights, sweep, classes)
+    acquired = problem.acquire(query, **answers_for(problem.acquire, oracle))
+    chosen = np.asarray(acquired.selection.indices)[: int(acquired.selection.count)]
+    outputs = predict(problem.recipe, weights, pool.images[chosen])
+    predicted = jax.device_get(jax.vmap(problem.task.pseudo_label_fn)(jax.tree.map(jnp.asarray, outputs)))
+    return Asked(chosen, np.asarray(acquired.scores)[chosen], predicted, acquired.metrics)
+
+
+def answers_for(acquire: Callable, oracle: Callable | None) -> dict:
+    """`{"oracle": oracle}` for an acquisition that asks for it by that name; InputError where there is none."""
+    if "oracle" not in inspect.signature(acquire).parameters:
+        return {}
+    if oracle is None:
+        raise InputError("this acquisition looks at the answers, which only a simulation has: choose another")
+    return {"oracle": oracle}
+
+
+def simulate(
+    key: jax.Array, problem: Problem, first: Asked, oracle: Callable, state: State | None = None, progress=None
+) -> Iterator[Cycle]:
+    """Yields a `Cycle` after every cycle from the first (or the one after `state`) to the last of the protocol.
+
+    Cycle 0 trains on the `first` labels; every later one asks with the model of the one before. `oracle(indices)`
+    returns the answers; it is asked for those alone that were chosen, or that an acquisition asks for. Ends early when
+    nothing is left to label. A yielded state is valid until the next step: its arrays are then donated.
+    """
+    progress = progress or _silent
+    for cycle in range(0 if state is None else state.cycle + 1, problem.protocol.cycles + 1):
+        begun = time.perf_counter()
+        if cycle == 0:
+            asked, known = first, nothing_known(problem.task, len(problem.pool.ids))
+        elif state.labels.known.all():
+            return
+        else:
+            asked, known = ask(key, problem, state, oracle, progress), state.labels
+        labels = tell(known, asked.indices, oracle(asked.indices))
+        queried = time.perf_counter() - begun
+        state, metrics, seconds = _fit(key, problem, labels, state, progress)
+        yield Cycle(state, asked, metrics, {"query": queried, **seconds})
+
+
+def predict(recipe: Recipe, weights, images, progress=None, offer="apply"):
+    """Outputs `[N, ...]` for stored images."""
+    chunk_size = -(-EVALUATION_CHUNK // (recipe.mesh.size if recipe.mesh else 1))
+    score_fn = recipe.offers[offer]
+    return score_pool(score_fn, weights, images, chunk_size=chunk_size, mesh=recipe.mesh, progress=progress)
+
+
+def evaluate(problem: Problem, weights, progress=None) -> dict:
+    """What the task measures on the test images and, where the recipe has a teacher, the headline of that."""
+    task, test, recipe = problem.task, problem.test, problem.recipe
+    report = progress and (lambda done: progress("test", done, len(test.images)))
+    outputs = predict(recipe, weights, test.images, report)
+    metrics = task.measure(outputs, test.labels)
+    if "teacher" in recipe.offers:
+        teacher = task.measure(predict(recipe, weights, test.images, offer="teacher"), test.labels)
+        metrics["teacher_" + task.headline.removeprefix("test_")] = teacher[task.headline]
+    return metrics
+
+
+def _silent(phase, done, total):
+    pass

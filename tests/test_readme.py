@@ -1,0 +1,37 @@
+"""The programs in the README run as they stand."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAMS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+
+
+def test_a_loop_of_ones_own(capsys):
+    (program,) = [text for text in PROGRAMS if "saal_jax.ask(" in text]
+    names = {}
+    exec(program, names)
+    counts, accuracies = np.loadtxt(capsys.readouterr().out.splitlines(), unpack=True)
+    assert counts.tolist() == [20, 30, 40] and (accuracies > 30).all()
+    assert names["labels"].known.sum() == 40 and len(names["indices"]) == 10
+    assert sum(line != "" for line in program.splitlines()) <= 28
+
+
+def test_scores_of_a_program_of_ones_own(monkeypatch):
+    """That of a finished run, whose model is replaced by one that nobody trained."""
+    (program,) = [text for text in PROGRAMS if "load_model" in text]
+    params = {"kernel": np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32) / 1000}
+    apply_fn = lambda params, images: images.reshape(len(images), -1) @ params["kernel"]  # noqa: E731
+    monkeypatch.setattr("saal_jax.load_model", lambda workdir: (apply_fn, params))
+    names = {}
+    exec(program, names)
+    assert names["count"] == 10 and np.isfinite(names["scores"]).all()
+    best = np.argsort(names["scores"])[::-1][:10]
+    assert set(np.asarray(names["picked"]).tolist()) == set(best.tolist())
+
+
+@pytest.mark.parametrize("text", PROGRAMS)
+def test_no_line_is_too_long(text):
+    assert max(map(len, text.splitlines())) <= 120
