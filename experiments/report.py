@@ -21,6 +21,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+from experiments.apart import where_apart
 from experiments.command import given_path
 from saal_jax.errors import InputError
 from saal_jax.paths import open_file
@@ -166,9 +167,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__.splitlines()[0])
     parser.add_argument("workdir", nargs="+", help="finished runs; the last one is what the others are compared with")
     parser.add_argument("--picture", default="results/curves.png", help="default: %(default)s")
+    parser.add_argument(
+        "--where_apart", action="store_true", help="say in which cycle and array two runs part, and stop"
+    )
     arguments = parser.parse_args(argv)
     workdirs = [given_path("WORKDIR", workdir) for workdir in arguments.workdir]
     picture = given_path("--picture", arguments.picture)
+    if arguments.where_apart:
+        if len(workdirs) != 2:
+            raise InputError(f"--where_apart compares two workdirs, not {len(workdirs)}: name two")
+        return print(where_apart(*workdirs))
     names = [workdir.name for workdir in workdirs]
     names = names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
     runs = {name: read_curves(workdir) for name, workdir in zip(names, workdirs, strict=True)}

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import config as configs
-from experiments import methods, report, workdir
+from experiments import methods, report, tables, workdir
 from experiments.command import given_path, warn
 from experiments.estimate import estimate, free_disk
 from experiments.lock import lock
@@ -139,6 +139,7 @@ def run_seed(seed, config, setup, directory, records, found):
     for state, asked, metrics, seconds in cycles:
         progress.close()
         told = {"metrics": metrics, "queried": _queried(setup, asked), "seconds": seconds}
+        told["digests"] = checkpoint.digests({"labelled": state.labels.known, "weights": state.trained.weights})
         history = [*history, {**told, "query_metrics": asked.metrics}]
         arrays = {"train": state.trained, "labelled": state.labels.known, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
@@ -172,7 +173,7 @@ def _record(seed, config, directory, records, arrays, cycle, metrics, seconds):
     """Saves a finished cycle and tells of it; none after a signal."""
     command.check()
     checkpoint.save(directory / "checkpoints" / f"seed_{seed}", cycle, arrays, records[seed])
-    workdir.write_tables(directory, config, records)
+    tables.write_tables(directory, config, records)
     _tell(seed, config, cycle, metrics, seconds)
 
 
@@ -209,7 +210,7 @@ class _Bars:
 
 def finish(directory, config, records):
     """Writes the tables once more, draws the curve beside the released one, and prints the summary."""
-    workdir.write_tables(directory, config, records)
+    tables.write_tables(directory, config, records)
     curves = {directory.name: report.read_curves(directory)}
     report.draw(directory / "curve.png", curves, report.released_curves(config.model_dump()))
     print(report.table(curves))

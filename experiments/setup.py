@@ -88,6 +88,7 @@ def build(config, data_dir) -> Setup:
             "data": digest,
             "pool_size": len(images),
             "class_names": list(loaded.class_names),
+            "class_counts": np.bincount(train.labels, minlength=classes).tolist(),
             "environment": environment(),
         },
     )

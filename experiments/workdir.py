@@ -1,23 +1,19 @@
-"""The files of a run: what there is to continue from, and the tables, rewritten whole after every cycle."""
+"""The files of a run: what there is to continue from, and under which circumstances."""
 
 import csv
 import io
 import json
-import os
+import time
 from pathlib import Path
-
-import numpy as np
 
 from experiments.config import Config, checked
 from experiments.environment import changes, environment
+from experiments.tables import write_csv
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
+from saal_jax.paths import open_file
 
-METRICS = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")
-SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_label", "label")
-INITIAL_LABELS = ("seed", "index", "example_id", "label")
 LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
-PHASES = ("query", "train", "test")
 
 
 def load(workdir: Path, config: Config) -> dict:
@@ -86,15 +82,28 @@ def check_flags(workdir: Path, found: dict):
 
 
 def write_environment(workdir: Path, found: dict) -> list[str]:
-    """Records the environment; returns what has changed in it since the last cycle and alters rounding."""
-    path, new = workdir / "environment.json", environment()
-    try:
-        before = dict(json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):  # none yet, or not ours
-        before = {}
-    write(path, json.dumps(new, indent=2) + "\n")
-    each = [changes(record.get("environment", before), new)[1] for _, _, record in found.values()]
+    """Appends the environment to environments.csv; returns what has changed since the last cycle in rounding."""
+    before, new = _environments(workdir), environment()
+    rows = [*before, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **new}]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(workdir / "environments.csv", columns, [[row.get(name, "") for name in columns] for row in rows])
+    (workdir / "environment.json").unlink(missing_ok=True)
+    last = before[-1] if before else {}
+    each = [changes(record.get("environment", last), new)[1] for _, _, record in found.values()]
     return list(dict.fromkeys(change for altered in each for change in altered))
+
+
+def _environments(workdir):
+    """The environments of all starts so far; that of older versions, which kept the last one as JSON, is the first."""
+    try:
+        with io.TextIOWrapper(open_file(workdir / "environments.csv"), "utf-8", newline="") as file:
+            return [{name: row[name] or "" for name in row if name} for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error):  # none yet, or not ours
+        pass
+    try:
+        return [dict(json.loads((workdir / "environment.json").read_text()))]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def needs_data(found: dict, config: Config) -> bool:
@@ -136,78 +145,3 @@ def count_in_the_data_set(found: dict, names) -> None:
 
 def _counts_in_the_pool(record):
     return "environment" not in record and record["config"].get("imbalance", {"name": "natural"})["name"] != "natural"
-
-
-def write_tables(workdir: Path, config: Config, records: dict):
-    """Writes config.json and every table from what the checkpoints tell of each seed, in the order of the config."""
-    write(workdir / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
-    histories = {seed: records[seed]["history"] for seed in config.seeds if seed in records}
-    class_names = next(iter(records.values()))["class_names"]
-    cycles = [(seed, number, cycle) for seed, history in histories.items() for number, cycle in enumerate(history)]
-    told = [(seed, number, cycle["query_metrics"]) for seed, number, cycle in cycles if cycle.get("query_metrics")]
-    balanced = [float(np.nanmean(cycle["metrics"]["class_accuracies"])) for _, _, cycle in cycles]
-    measured = [
-        {"balanced_accuracy": mean, **cycle["metrics"]} for mean, (_, _, cycle) in zip(balanced, cycles, strict=True)
-    ]
-    columns = [*METRICS, *(["teacher_accuracy"] if "teacher_accuracy" in measured[0] else [])]
-    metrics = [
-        [seed, number, *(_number(values[key]) for key in columns)]
-        for values, (seed, number, _) in zip(measured, cycles, strict=True)
-    ]
-    classes = [
-        [seed, number, *map(_number, [mean, *cycle["metrics"]["class_accuracies"]])]
-        for mean, (seed, number, cycle) in zip(balanced, cycles, strict=True)
-    ]
-    first = [
-        [seed, index, name, label]
-        for seed, number, cycle in cycles
-        if number == 0
-        for index, name, label in _columns(cycle, "index", "example_id", "label")
-    ]
-    chosen = [
-        [seed, number, rank, index, name, "" if score is None else f"{score:.9g}", pseudo_label, label]
-        for seed, number, cycle in cycles
-        if number > 0
-        for rank, (index, name, score, pseudo_label, label) in enumerate(_columns(cycle, *SELECTIONS[3:]))
-    ]
-    timings = [
-        [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES)] for seed, number, cycle in cycles
-    ]
-    write_csv(workdir / "metrics.csv", ("seed", "cycle", *columns), metrics)
-    by_class = [f"class:{name}" for name in class_names]  # no name of a class hides another column
-    write_csv(workdir / "class_accuracies.csv", ("seed", "cycle", "balanced_accuracy", *by_class), classes)
-    write_csv(workdir / "initial_labels.csv", INITIAL_LABELS, first)
-    write_csv(workdir / "selections.csv", SELECTIONS, chosen)
-    if told:
-        rows = [[seed, number, *map(_number, values.values())] for seed, number, values in told]
-        write_csv(workdir / "query_metrics.csv", ("seed", "cycle", *told[0][2]), rows)
-    write_csv(workdir / "timings.csv", ("seed", "cycle", *(f"{phase}_seconds" for phase in PHASES)), timings)
-
-
-def _columns(cycle, *names):
-    return zip(*(cycle["queried"][name] for name in names), strict=True)
-
-
-def _number(value):
-    return value if isinstance(value, int) else f"{value:.6f}"
-
-
-def write_csv(path: Path, header, rows):
-    """A table, written whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write(path, text.getvalue())
-
-
-def write(path: Path, text: str):
-    """Replaces a file's content atomically."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:  # a full disk does not say which file
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)

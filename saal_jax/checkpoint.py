@@ -173,6 +173,17 @@ def _manager(directory, *, writes=False):
         logger.setLevel(level)
 
 
+def digests(tree) -> dict:
+    """The first 16 hex digits of a SHA-256 over type, shape and bytes of each array of a pytree, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(serialization.to_state_dict(tree))
+    return {
+        ".".join(str(key.key) for key in path): hashlib.sha256(
+            f"{leaf.dtype} {leaf.shape}".encode() + np.ascontiguousarray(leaf).tobytes()
+        ).hexdigest()[:16]
+        for path, leaf in leaves
+    }
+
+
 def _no_space(directory):
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
 

@@ -181,7 +181,17 @@ def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None 
     chosen = np.asarray(acquired.selection.indices)[: int(acquired.selection.count)]
     outputs = predict(problem.recipe, weights, pool.images[chosen])
     predicted = jax.device_get(jax.vmap(problem.task.pseudo_label_fn)(jax.tree.map(jnp.asarray, outputs)))
-    return Asked(chosen, np.asarray(acquired.scores)[chosen], predicted, acquired.metrics)
+    scores = np.asarray(acquired.scores)
+    return Asked(chosen, scores[chosen], predicted, acquired.metrics | _quantiles(scores))
+
+
+def _quantiles(scores):
+    """Of all scores there are, by name; nothing where a method has none."""
+    there = scores[np.isfinite(scores)].astype(np.float64)
+    if not there.size:
+        return {}
+    names = ("score_min", "score_q25", "score_median", "score_q75", "score_max")
+    return dict(zip(names, np.quantile(there, (0, 0.25, 0.5, 0.75, 1)).tolist(), strict=True))
 
 
 def answers_for(acquire: Callable, oracle: Callable | None) -> dict:

@@ -95,7 +95,7 @@ def test_the_generator_does_not_depend_on_jaxs_default(begun, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert "warning: matmul_precision default -> highest since the last cycle" in ended.stderr
     assert tables(other)[:2] == tables(workdir)[:2]
-    assert json.loads((other / "environment.json").read_text())["matmul_precision"] == "highest"
+    assert [row["matmul_precision"] for row in rows(other / "environments.csv")] == ["default", "highest"]
 
 
 def test_a_key_of_another_generator_cannot_be_continued(begun, tmp_path, capsys):
@@ -110,9 +110,13 @@ def test_a_key_of_another_generator_cannot_be_continued(begun, tmp_path, capsys)
 def test_an_older_workdir_goes_on(begun, tmp_path):
     workdir, whole = again(begun, tmp_path), tmp_path / "whole"
     as_an_older_version_wrote(workdir)
+    (workdir / "environments.csv").unlink()
+    (workdir / "environment.json").write_text(json.dumps({"python": "3.0", "jax": "0.1"}))
     assert run(workdir, "cycles=2") == 0
     assert run(whole, "cycles=2") == 0
     assert tables(workdir) == tables(whole)
+    assert [row["python"] == "3.0" for row in rows(workdir / "environments.csv")] == [True, False]
+    assert not (workdir / "environment.json").exists()
 
 
 def test_a_copy_in_an_older_workdir_is_not_another_cycle(begun, tmp_path, capsys):

@@ -67,7 +67,7 @@ def test_files_of_a_run(finished):
         np.mean([float(balanced[f"class:{d}"]) for d in range(10)]), abs=1e-5
     )
     assert json.loads((finished / "config.json").read_text())["dataset"] == "digits[:10%]"
-    assert json.loads((finished / "environment.json").read_text())["jax"]
+    assert [row["jax_enable_x64"] for row in rows(finished / "environments.csv")] == ["False"]
     assert (finished / "curve.png").stat().st_size > 10_000
 
 
@@ -102,14 +102,14 @@ def test_more_cycles_and_seeds_continue(tmp_path, batch_size):
         assert (workdir / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize("lost", ["metrics.csv", "selections.csv", "config.json", "environment.json"])
+@pytest.mark.parametrize("lost", ["metrics.csv", "selections.csv", "config.json", "environments.csv"])
 def test_lost_or_spoilt_files_are_written_again_from_the_checkpoints(finished, tmp_path, lost):
     workdir = shutil.copytree(finished, tmp_path / "run")
     (workdir / lost).unlink()
-    if lost.endswith("json"):
+    if lost in ("config.json", "environments.csv"):
         (workdir / lost).write_text("[]")
     assert run(workdir, *SMALL) == 0
-    if lost != "environment.json":
+    if lost != "environments.csv":
         assert (workdir / lost).read_bytes() == (finished / lost).read_bytes()
     assert run(workdir, *SMALL, "--config.cycles=3") == 0
 

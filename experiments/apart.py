@@ -1,0 +1,40 @@
+"""Where two runs part: the first cycle, and the first arrays of it, that are not the same to the bit."""
+
+import csv
+import io
+from pathlib import Path
+
+from saal_jax.errors import InputError
+from saal_jax.paths import open_file
+
+
+def where_apart(first: Path, second: Path) -> str:
+    """A line for each seed that both have."""
+    ours, theirs = _digests(first), _digests(second)
+    seeds = sorted({seed for seed, _ in ours} & {seed for seed, _ in theirs})
+    if not seeds:
+        raise InputError(f"{first} and {second} have no seed in common")
+    return "\n".join(_line(seed, ours, theirs) for seed in seeds)
+
+
+def _line(seed, ours, theirs):
+    cycles = sorted(cycle for of, cycle in ours.keys() & theirs.keys() if of == seed)
+    for cycle in cycles:
+        one, other = ours[seed, cycle], theirs[seed, cycle]
+        arrays = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+        if arrays:
+            listed = ", ".join(arrays[:4]) + f" and {len(arrays) - 4} more" * (len(arrays) > 4)
+            return f"seed {seed}: apart from cycle {cycle} on, in {listed}"
+    return f"seed {seed}: the same to the bit in the {len(cycles)} cycles that both have"
+
+
+def _digests(workdir):
+    """`{(seed, cycle): {array: digest}}`."""
+    found = {}
+    try:
+        with io.TextIOWrapper(open_file(workdir / "digests.csv"), "utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault((int(row["seed"]), int(row["cycle"])), {})[row["array"]] = row["sha256"]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        raise InputError(f"{workdir} has no readable digests.csv: name the workdir of a run of this version") from None
+    return found

@@ -1,0 +1,127 @@
+"""The tables of a run, from what its checkpoints say: rewritten whole after every cycle."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from experiments.config import Config
+
+FIRST = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")  # columns of metrics.csv
+SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_label", "label")
+INITIAL_LABELS = ("seed", "index", "example_id", "label")
+DIGESTS = ("seed", "cycle", "array", "sha256")
+PHASES = ("query", "train", "test")
+
+
+def write_tables(workdir: Path, config: Config, records: dict):
+    """Writes config.json and every table, the seeds in the order of the config.
+
+    A metric needs no schema: each number that a cycle measured is a column of metrics.csv, each number of a query one
+    of query_metrics.csv, empty where it was not measured; a list of one per class goes to class_accuracies.csv.
+    """
+    write(workdir / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    records = {seed: records[seed] for seed in config.seeds if seed in records}
+    cycles = [(seed, number, cycle) for seed in records for number, cycle in enumerate(records[seed]["history"])]
+    record = next(iter(records.values()))
+    by_class = [f"class:{name}" for name in record["class_names"]]  # no name of a class hides another column
+    measured = [(seed, number, _numbers(cycle["metrics"])) for seed, number, cycle in cycles]
+    write_csv(workdir / "metrics.csv", *_wide(measured, FIRST))
+    classes = [
+        (seed, number, {"balanced_accuracy": _balanced(cycle["metrics"])} | dict(zip(by_class, values, strict=True)))
+        for seed, number, cycle in cycles
+        if (values := cycle["metrics"].get("class_accuracies"))
+    ]
+    write_csv(workdir / "class_accuracies.csv", *_wide(classes, ("balanced_accuracy", *by_class)))
+    write_csv(workdir / "class_counts.csv", ("seed", "cycle", "of", *by_class), _class_counts(records))
+    asked = [(seed, number, found) for seed, number, cycle in cycles if (found := cycle.get("query_metrics"))]
+    if asked:
+        write_csv(workdir / "query_metrics.csv", *_wide(asked))
+    first = [
+        [seed, index, name, label]
+        for seed, number, cycle in cycles
+        if number == 0
+        for index, name, label in _columns(cycle, "index", "example_id", "label")
+    ]
+    write_csv(workdir / "initial_labels.csv", INITIAL_LABELS, first)
+    chosen = [
+        [seed, number, rank, index, name, "" if score is None else f"{score:.9g}", pseudo_label, label]
+        for seed, number, cycle in cycles
+        if number > 0
+        for rank, (index, name, score, pseudo_label, label) in enumerate(_columns(cycle, *SELECTIONS[3:]))
+    ]
+    write_csv(workdir / "selections.csv", SELECTIONS, chosen)
+    digests = [
+        [seed, number, array, digest]
+        for seed, number, cycle in cycles
+        for array, digest in cycle.get("digests", {}).items()  # not written by older versions
+    ]
+    write_csv(workdir / "digests.csv", DIGESTS, digests)
+    timings = [
+        [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES)] for seed, number, cycle in cycles
+    ]
+    write_csv(workdir / "timings.csv", ("seed", "cycle", *(f"{phase}_seconds" for phase in PHASES)), timings)
+
+
+def _wide(rows, first=()):
+    """The header and the rows of a table with a column for every name: those in `first`, then as they come."""
+    there = dict.fromkeys(name for _, _, values in rows for name in values)
+    names = [*(name for name in first if name in there), *(name for name in there if name not in first)]
+    cells = [[seed, number, *(_text(values.get(name)) for name in names)] for seed, number, values in rows]
+    return ("seed", "cycle", *names), cells
+
+
+def _numbers(metrics):
+    """The metrics that are numbers, and the balanced accuracy where there are accuracies by class."""
+    numbers = {name: value for name, value in metrics.items() if not isinstance(value, list)}
+    return numbers | ({"balanced_accuracy": _balanced(metrics)} if "class_accuracies" in metrics else {})
+
+
+def _balanced(metrics):
+    """The mean over the classes that have a test image."""
+    return float(np.nanmean(metrics["class_accuracies"]))
+
+
+def _class_counts(records):
+    """How many images of each class are labelled after each cycle, and how many are still in the pool."""
+    for seed, record in records.items():
+        labelled = np.zeros(len(record["class_names"]), int)
+        for number, cycle in enumerate(record["history"]):
+            labelled = labelled + np.bincount(cycle["queried"]["label"], minlength=len(labelled))
+            yield [seed, number, "labelled", *labelled.tolist()]
+            if "class_counts" in record:  # not written by older versions
+                yield [seed, number, "pool", *(np.array(record["class_counts"]) - labelled).tolist()]
+
+
+def _columns(cycle, *names):
+    return zip(*(cycle["queried"][name] for name in names), strict=True)
+
+
+def _text(value):
+    if value is None:
+        return ""
+    return value if isinstance(value, int | str) else f"{value:.6f}"
+
+
+def write_csv(path: Path, header, rows):
+    """A table, written whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write(path, text.getvalue())
+
+
+def write(path: Path, text: str):
+    """Replaces a file's content atomically."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:  # a full disk does not say which file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
