@@ -136,9 +136,9 @@ def run_seed(seed, config, setup, directory, records, found):
         state = State(cycle, restored["train"], labels)
     progress = _Bars(f"seed {seed} cycle {len(history)}/{config.cycles}")
     cycles = simulate(key, problem, setup.first(seed), setup.oracle, state, progress)
-    for state, asked, metrics, seconds in cycles:
+    for state, asked, metrics, seconds, peak_bytes in cycles:
         progress.close()
-        told = {"metrics": metrics, "queried": _queried(setup, asked), "seconds": seconds}
+        told = {"metrics": metrics, "queried": _queried(setup, asked), "seconds": seconds, "peak_bytes": peak_bytes}
         told["digests"] = checkpoint.digests({"labelled": state.labels.known, "weights": state.trained.weights})
         history = [*history, {**told, "query_metrics": asked.metrics}]
         arrays = {"train": state.trained, "labelled": state.labels.known, "key": jax.random.key_data(key)}

@@ -61,9 +61,11 @@ def write_tables(workdir: Path, config: Config, records: dict):
     ]
     write_csv(workdir / "digests.csv", DIGESTS, digests)
     timings = [
-        [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES)] for seed, number, cycle in cycles
+        [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES), *_peaks(cycle)]
+        for seed, number, cycle in cycles
     ]
-    write_csv(workdir / "timings.csv", ("seed", "cycle", *(f"{phase}_seconds" for phase in PHASES)), timings)
+    columns = [f"{phase}_{what}" for what in ("seconds", "peak_mib") for phase in PHASES]
+    write_csv(workdir / "timings.csv", ("seed", "cycle", *columns), timings)
 
 
 def _wide(rows, first=()):
@@ -94,6 +96,11 @@ def _class_counts(records):
             yield [seed, number, "labelled", *labelled.tolist()]
             if "class_counts" in record:  # not written by older versions
                 yield [seed, number, "pool", *(np.array(record["class_counts"]) - labelled).tolist()]
+
+
+def _peaks(cycle):
+    """MiB by phase; empty in what older versions wrote."""
+    return [f"{cycle['peak_bytes'][phase] / 2**20:.0f}" if "peak_bytes" in cycle else "" for phase in PHASES]
 
 
 def _columns(cycle, *names):

@@ -4,7 +4,6 @@
 """
 
 import inspect
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from saal_jax.errors import InputError
 from saal_jax.first_labels import FIRST_LABELS
 from saal_jax.keys import make_key
 from saal_jax.labels import Labels, nothing_known, tell
+from saal_jax.memory import lap
 from saal_jax.pool import Pool, Query, stable_ids, subset
 from saal_jax.sweep import score_available, score_pool
 from saal_jax.tasks import Task
@@ -77,12 +77,15 @@ class Asked(NamedTuple):
 
 
 class Cycle(NamedTuple):
-    """A finished cycle: its state, what was asked before it, what was measured after it, and how long each took."""
+    """A finished cycle: its state, what was asked before it, what was measured after it, and by phase (query, train,
+    test) how long it took and how many bytes were held at most.
+    """
 
     state: State
     asked: Asked
     metrics: dict
     seconds: dict
+    peak_bytes: dict
 
 
 def make_pool(images, names, embeddings=None) -> Pool:
@@ -128,18 +131,18 @@ def fit(key: jax.Array, problem: Problem, labels: Labels, state: State | None = 
 
 
 def _fit(key, problem, labels, state, progress):
-    protocol, recipe, times = problem.protocol, problem.recipe, [time.perf_counter()]
+    """`fit`, and the laps after training and after measuring."""
+    protocol, recipe = problem.protocol, problem.recipe
     cycle = 0 if state is None else state.cycle + 1
     _, init_key = jax.random.split(jax.random.fold_in(key, _START))
     _, train_key = jax.random.split(jax.random.fold_in(key, cycle))
     start = state.trained if protocol.warm_start and state else recipe.init(init_key)
     training = make_training(problem, labels, state.labels.known if state else False, cycle)
     trained, train_loss = recipe.train(train_key, start, training, lambda done, total: progress("train", done, total))
-    times.append(time.perf_counter())
+    after_training = lap()
     metrics = {"num_labelled": int(labels.known.sum()), "train_loss": train_loss}
     metrics |= evaluate(problem, trained.weights, progress)
-    times.append(time.perf_counter())
-    return State(cycle, trained, labels), metrics, dict(zip(("train", "test"), np.diff(times).tolist(), strict=True))
+    return State(cycle, trained, labels), metrics, (after_training, lap())
 
 
 def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Training:
@@ -214,7 +217,7 @@ def simulate(
     """
     progress = progress or _silent
     for cycle in range(0 if state is None else state.cycle + 1, problem.protocol.cycles + 1):
-        begun = time.perf_counter()
+        begun = lap()
         if cycle == 0:
             asked, known = first, nothing_known(problem.task, len(problem.pool.ids))
         elif state.labels.known.all():
@@ -222,9 +225,14 @@ def simulate(
         else:
             asked, known = ask(key, problem, state, oracle, progress), state.labels
         labels = tell(known, asked.indices, oracle(asked.indices))
-        queried = time.perf_counter() - begun
-        state, metrics, seconds = _fit(key, problem, labels, state, progress)
-        yield Cycle(state, asked, metrics, {"query": queried, **seconds})
+        after_query = lap()
+        state, metrics, laps = _fit(key, problem, labels, state, progress)
+        times, peaks = zip(begun, after_query, *laps, strict=True)
+        yield Cycle(state, asked, metrics, _by_phase(np.diff(times).tolist()), _by_phase(peaks[1:]))
+
+
+def _by_phase(values):
+    return dict(zip(("query", "train", "test"), values, strict=True))
 
 
 def predict(recipe: Recipe, weights, images, progress=None, offer="apply"):

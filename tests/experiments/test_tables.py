@@ -94,3 +94,10 @@ def test_where_two_runs_part(scored, tmp_path, capsys):
     assert report.main(["--where_apart", str(scored)]) == 2
     with pytest.raises(InputError, match="has no readable digests.csv"):
         where_apart(scored, tmp_path)
+
+
+def test_seconds_and_memory_of_each_phase(scored):
+    for row in rows(scored / "timings.csv"):
+        peaks = [float(row[f"{phase}_peak_mib"]) for phase in ("query", "train", "test")]
+        assert all(50 < peak < 50_000 for peak in peaks)
+        assert all(float(row[f"{phase}_seconds"]) >= 0 for phase in ("query", "train", "test"))
