@@ -111,7 +111,10 @@ class Config(Section):
     initial_selection: Literal[tuple(FIRST_LABELS)] = Field("class_balanced", description="class_balanced or random")
     query_size: Count = Field(description="labels bought per cycle")
     cycles: Count = Field(description="queries")
-    epochs: Count = Field(description="passes over the labelled images in each cycle")
+    epochs: Count | None = Field(None, description="passes over the labelled images in each cycle")
+    steps: Count | None = Field(
+        None, validate_default=True, description="optimizer steps in each cycle, instead of epochs (set these to none)"
+    )
     batch_size: Count = Field(description="of training; the last batch of an epoch may be smaller")
     pool_subset: Count | None = Field(None, description="random candidates per query; none = all")
     warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
@@ -133,6 +136,13 @@ class Config(Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError("each seed may be named once")
         return seeds
+
+    @pydantic.field_validator("steps")
+    @classmethod
+    def _instead_of_epochs(cls, steps, info):
+        if "epochs" in info.data and (steps is None) == (info.data["epochs"] is None):
+            raise ValueError(f"epochs is {info.data['epochs']}: let one of the two be none")
+        return steps
 
     @pydantic.field_validator("pool_subset")
     @classmethod

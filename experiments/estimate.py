@@ -46,7 +46,7 @@ def estimate(setup, starts) -> Cost:
     last = min(protocol.cycles, -(-(size - protocol.initial_labels) // protocol.query_size))  # then all are labelled
     cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
     labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
-    steps = sum(protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
+    steps = sum(protocol.steps or protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
     tested = len(cycles) * len(test.images)
@@ -61,7 +61,7 @@ def estimate(setup, starts) -> Cost:
     training = make_training(problem, labels, False, 0)
 
     def train_few(state, epochs):
-        return jax.block_until_ready(recipe.train(key, state, training._replace(epochs=epochs))[0])
+        return jax.block_until_ready(recipe.train(key, state, training._replace(epochs=epochs, steps=None))[0])
 
     state = train_few(state, 1)
     once = _seconds(lambda: train_few(recipe.init(key), 1))

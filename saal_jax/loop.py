@@ -32,10 +32,15 @@ class Protocol(NamedTuple):
     initial_selection: str
     query_size: int
     cycles: int
-    epochs: int
+    epochs: int | None
     batch_size: int
     pool_subset: int | None
     warm_start: bool
+    steps: int | None = None  # instead of epochs: as many in every cycle, however many labels there are
+
+    def epochs_of(self, num_labelled: int) -> int:
+        """How often a cycle goes through so many labelled examples; the last time not to the end, where steps say."""
+        return self.epochs or -(-self.steps // -(-num_labelled // self.batch_size))
 
 
 class Examples(NamedTuple):
@@ -148,6 +153,7 @@ def _fit(key, problem, labels, state, progress):
 def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Training:
     """What a cycle trains on; `before[N]` was known in the cycle before."""
     protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.labels)
+    num_labelled = int(labels.known.sum())
     return Training(
         problem.pool,
         on_device,
@@ -155,9 +161,10 @@ def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Train
         labels.known & ~np.asarray(before),
         cycle,
         protocol.cycles,
-        protocol.epochs,
+        protocol.epochs_of(num_labelled),
         protocol.batch_size,
-        max(capacity(protocol, problem.pool), int(labels.known.sum())),  # a person may answer more than was asked
+        max(capacity(protocol, problem.pool), num_labelled),  # a person may answer more than was asked
+        protocol.steps,
     )
 
 

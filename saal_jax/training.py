@@ -64,6 +64,7 @@ class Training(NamedTuple):
     epochs: int
     batch_size: int
     capacity: int
+    steps: int | None = None  # in all epochs together, if fewer than they have
 
 
 class Recipe(NamedTuple):
@@ -198,16 +199,20 @@ def train(epoch_fn, state, training, key, *, rates_fn, mask=None, mesh=None, pro
     epochs.
     """
     pool, mask = training.pool, training.labelled if mask is None else mask
-    total = 0.0
+    total, seen, steps_left = 0.0, 0, training.steps
     state, images, labels = replicate((state, pool.images, training.labels), mesh)
     for epoch in range(training.epochs):
         order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
         batches, num_steps = make_batches(order_key, pool.ids, mask, training.batch_size, training.capacity)
+        if steps_left is not None:
+            num_steps = min(num_steps, steps_left)
+            steps_left -= num_steps
         rates = {name: np.float32(rate) for name, rate in rates_fn(epoch / training.epochs).items()}
         state, loss = epoch_fn(state, images, labels, batches, num_steps, step_key, rates)
         total += float(loss)
+        seen += min(num_steps * batches.shape[1], int(mask.sum()))
         if after_epoch:
             after_epoch(epoch + 1, state)
         if progress:
             progress(epoch + 1, training.epochs)
-    return local(state, mesh), total / (training.epochs * int(mask.sum()))
+    return local(state, mesh), total / seen

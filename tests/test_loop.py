@@ -14,7 +14,7 @@ from saal_jax.data import Split
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, fit, make_pool, seed_key, simulate
 from saal_jax.models import small_cnn
-from saal_jax.optimizers import adam
+from saal_jax.optimizers import adam, sgd
 from saal_jax.pool import Query
 from saal_jax.preprocessing import normalize, unchanged
 from saal_jax.recipes import RECIPES
@@ -268,3 +268,25 @@ def test_progress_runs_through_the_phases():
     run(progress=lambda phase, done, total: heard.append((phase, done, total)), protocol=PROTOCOL._replace(cycles=1))
     trained = [("train", 1, 2), ("train", 2, 2), ("test", 15, 15)]
     assert heard == [*trained, ("score", 34, 34), *trained]
+
+
+def test_as_many_steps_in_every_cycle_however_many_labels():
+    cycles = run(protocol=PROTOCOL._replace(epochs=None, steps=5))
+    assert [int(cycle.state.trained.opt_state[0].count) for cycle in cycles] == [5, 5, 5, 5]
+    epochs = run(protocol=PROTOCOL._replace(cycles=1))
+    steps = run(protocol=PROTOCOL._replace(cycles=1, epochs=None, steps=4))  # two batches of six labels, twice
+    chex.assert_trees_all_equal(epochs[0].state, steps[0].state)
+    assert epochs[0].metrics == steps[0].metrics
+
+
+def test_the_loss_of_an_unfinished_epoch_is_the_mean_over_what_was_seen():
+    """Weights stand still, so every image has one loss, whenever it is seen."""
+    still = supervised(sgd(learning_rate=1e-30))
+    labels = tell(nothing_known(TASK, 40), [0, 1, 2, 3, 4, 5], oracle([0, 1, 2, 3, 4, 5]))
+    problem = problem_of(recipe=still, protocol=PROTOCOL._replace(epochs=None, steps=3, batch_size=2))
+    weights = still.init(jax.random.split(jax.random.fold_in(seed_key(1), 2**31 - 1))[1]).weights
+    losses = -np.asarray(jax.nn.log_softmax(still.apply(weights, POOL.images[:6])))[np.arange(6), ANSWERS[:6]]
+    assert fit(seed_key(1), problem, labels)[1]["train_loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    one = problem._replace(protocol=problem.protocol._replace(steps=1))
+    seen = fit(seed_key(1), one, labels)[1]["train_loss"]
+    assert min(abs(seen - losses[[i, j]].mean()) for i in range(6) for j in range(i)) < 1e-5

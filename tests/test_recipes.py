@@ -175,6 +175,8 @@ def test_the_module_leaves_the_network_alone_when_told():
 def test_schedules():
     assert [SCHEDULES["step"](epoch / 200) for epoch in (0, 159, 160, 199)] == [1, 1, 0.1, 0.1]
     assert SCHEDULES["cosine"](0) == 1 and SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
+    rates = [SCHEDULES["one_cycle"](done) for done in (0, 0.15, 0.3, 0.65, 1)]
+    assert rates == pytest.approx([0.04, (1 + 0.04) / 2, 1, 0.5, 0.04 / 1e4], abs=1e-3)
     halted = make("supervised", optimizer=sgd(learning_rate=0.05)._replace(schedule=lambda done: float(done < 0.5)))
     half = trained(make("supervised"), epochs=2)[0].weights
     chex.assert_trees_all_equal(trained(halted, epochs=4)[0].weights.params, half.params)

@@ -206,3 +206,11 @@ def test_eight_devices_train_as_one():
 @pytest.mark.slow
 def test_eight_devices_train_a_resnet_as_one():
     on_eight_devices("assert_devices_train_as_one(resnet18(3, width=1), False)")
+
+
+def test_the_decay_of_adamw_is_none_of_the_gradients_business():
+    """Adam's first step is the rate times the sign of the gradient; beside it weights shrink by rate times decay."""
+    weights, gradients = jnp.array([2.0, -3.0]), jnp.array([0.1, 7.0])
+    transformation = OPTIMIZERS["adamw"](learning_rate=0.1, weight_decay=0.5).transformation
+    updates, _ = transformation.update(gradients, transformation.init(weights), weights)
+    np.testing.assert_allclose(updates, -0.1 * np.sign(gradients) - 0.1 * 0.5 * weights, atol=1e-6)

@@ -42,6 +42,8 @@ BASE = configs.load("digits_saal")
         ("acquisition.rho=1e999", "config.acquisition.rho=inf: input should be a finite number"),
         ("dataset=", "config.dataset='': string should have at least 1 character"),
         ("dataset=5", "config.dataset=5: input should be a valid string"),
+        ("steps=9", "config.steps=9: epochs is 50: let one of the two be none"),
+        ("epochs=none", "config.steps=None: epochs is None: let one of the two be none"),
         ("split=", "config.split='': string should have at least 1 character"),
         ("mean=()", "config.mean=(): value should have at least 1 item"),
         ("std=[]", "config.std=[]: value should have at least 1 item"),
