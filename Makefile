@@ -12,9 +12,9 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 .PHONY: run test test-all clean python
 
 run: $(VENV)/.run-installed
-	$(BIN)/python -m experiments.run --config=digits_random
+	$(BIN)/python -m experiments.run --config=digits_saal --config.acquisition.name=random
 	$(BIN)/python -m experiments.run --config=digits_saal
-	$(BIN)/python -m experiments.report results/digits_saal results/digits_random --picture=results/digits.png
+	$(BIN)/python -m experiments.report results/digits_saal results/digits_saal_random --picture=results/digits.png
 
 test: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -36,8 +36,12 @@ def main(argv=None):
     keep_memory()
     if arguments.list:
         return print(methods.listing())
-    config = configs.override(configs.load(arguments.config), assignments)
-    directory = given_path("--workdir", arguments.workdir) or Path("results") / Path(arguments.config).stem
+    base = configs.load(arguments.config)
+    config = configs.override(base, assignments)
+    name = Path(arguments.config).stem
+    if config.acquisition.name != base.acquisition.name:
+        name += f"_{config.acquisition.name}"
+    directory = given_path("--workdir", arguments.workdir) or Path("results") / name
     data_dir = given_path("--data_dir", arguments.data_dir)
     if arguments.distributed:
         join()
@@ -65,7 +69,10 @@ def _parse(argv):
     what.add_argument("--list", action="store_true", help="print the acquisition methods and what they cost, and stop")
     what.add_argument("--config", help="a name from the list below, or the path of a config file")
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
-    parser.add_argument("--workdir", help="where results go (default: results/NAME)")
+    parser.add_argument(
+        "--workdir",
+        help="where results go (default: results/NAME, or results/NAME_METHOD)",
+    )
     parser.add_argument(
         "--distributed",
         action="store_true",

@@ -31,7 +31,10 @@ TAUGHT += ["--config.recipe.name=snapshots", "--config.recipe.count=2", "--confi
 
 def run(factory, *arguments):
     workdir = factory.mktemp("runs") / "run"
-    assert main(["--config=digits_random", *SMALL, *arguments, f"--workdir={workdir}"]) == 0
+    assert (
+        main(["--config=digits_saal", "--config.acquisition.name=random", *SMALL, *arguments, f"--workdir={workdir}"])
+        == 0
+    )
     return workdir
 
 
@@ -253,7 +256,7 @@ def test_classes_without_a_test_image_are_left_out_of_the_balanced_accuracy(one_
 
 def test_the_estimate_is_what_the_run_then_took(taught, data):
     """Of the second seed, whose programs the first one has compiled."""
-    config = configs.override(configs.load("digits_random"), [*SMALL, *TAUGHT])
+    config = configs.override(configs.load("digits_saal"), ["--config.acquisition.name=random", *SMALL, *TAUGHT])
     cost = estimate(build(config, None), {2: 0})
     metrics, timings = (rows(taught, table, 2) for table in ("metrics", "timings"))
     first, last = column(metrics, "num_labelled", int)

@@ -27,7 +27,6 @@ config = checked(
 
 # The other published setting: Adam, and every cycle starts from the same initialisation.
 adam = {"optimizer": {"name": "adam", "learning_rate": 1e-3}, "warm_start": False}
-random = {"acquisition": {"name": "random"}}
 
 # What the other papers share: SGD at .1 on batches of 128 for 200 epochs, a first set drawn at random.
 sgd = config.but(

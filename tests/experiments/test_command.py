@@ -143,7 +143,7 @@ def test_a_signal_while_the_command_line_is_read():
 import argparse
 from experiments import run
 argparse.ArgumentParser.parse_known_args = lambda *_: (strike(), go_on())
-run.end(lambda: run.main(["--config=digits_random"]))
+run.end(lambda: run.main(["--config=digits_saal"]))
 """
     stopped = started(HEAD + program)
     line = "stopped; the same command continues after the last finished cycle\n"
@@ -180,7 +180,8 @@ else:
 run.end(lambda: run.main([f"--workdir={sys.argv[2]}", *sys.argv[4:]]))
 """
 TINY = (
-    "--config=digits_random --config.dataset=digits[:10%] --config.seeds=1 --config.cycles=3 --config.epochs=2".split()
+    "--config=digits_saal --config.acquisition.name=random --config.dataset=digits[:10%] --config.seeds=1 "
+    "--config.cycles=3 --config.epochs=2".split()
 )
 TINY += ["--config.model.width=4"]
 
@@ -307,7 +308,7 @@ def test_output_that_nobody_reads_or_that_does_not_fit(body):
     ],
 )
 def test_a_path_that_is_none_is_refused(main, argument, message, capsys):
-    assert main(["--config=digits_random", argument]) == 2
+    assert main(["--config=digits_saal", argument]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}") and error.count("\n") == 1
 
@@ -320,7 +321,7 @@ def test_a_report_refuses_such_paths_too(arguments, capsys):
 
 @pytest.mark.parametrize("module", ["run", pytest.param("compare", marks=pytest.mark.slow)])
 def test_a_platform_that_is_not_there_is_one_line(module, tmp_path):
-    program = [sys.executable, "-m", f"experiments.{module}", "--config=digits_random", f"--workdir={tmp_path / 'run'}"]
+    program = [sys.executable, "-m", f"experiments.{module}", "--config=digits_saal", f"--workdir={tmp_path / 'run'}"]
     environment = {**os.environ, "JAX_PLATFORMS": "nonsense"}
     refused = subprocess.run(program, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert refused.returncode == 2

@@ -22,7 +22,7 @@ def test_seeds_without_any_difference_are_no_evidence():
 
 
 def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_it():
-    base = configs.load("digits_random")
+    base = configs.load("digits_saal")
     trials = compare.trials_of(base, [*ACQUISITIONS, *compare.VARIANTS])
     assert set(compare._methods(None)) == ACQUISITIONS.keys() - {"saal_bound"} | set(compare.VARIANTS)
     for name, config in trials.items():
@@ -37,13 +37,13 @@ def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_i
 
 
 def test_the_recipe_of_a_paper_is_its_own_where_labels_are_many():
-    few, many = (compare.trials_of(configs.load(name), ["sslpm"]) for name in ("digits_random", "cifar10_ll4al"))
+    few, many = (compare.trials_of(configs.load(name), ["sslpm"]) for name in ("digits_saal", "cifar10_ll4al"))
     few, many = (trials["semi_supervised_loss_prediction/sslpm"].recipe for trials in (few, many))
     assert (few.left_out, few.unlabelled_batch) == (2, 128) and (many.left_out, many.unlabelled_batch) == (24, 1536)
 
 
 def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
-    arguments = ["--config=digits_random", "--methods=random,saal", f"--workdir={tmp_path}", *QUICK]
+    arguments = ["--config=digits_saal", "--methods=random,saal", f"--workdir={tmp_path}", *QUICK]
     assert compare.main([*arguments, "--part=2/2"]) == 0
     assert sorted(path.parent.name for path in tmp_path.rglob("metrics.csv")) == ["saal"]
     assert compare.main(arguments) == 0
@@ -73,6 +73,6 @@ def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
     ],
 )
 def test_wrong_arguments_are_one_line(argument, message, capsys):
-    assert compare.main(["--config=digits_random", argument]) == 2
+    assert compare.main(["--config=digits_saal", argument]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -14,7 +14,8 @@ from saal_jax import checkpoint, data, load_model, loop
 from saal_jax.recipes import OFFERS, RECIPES
 
 ARGUMENTS = [
-    "--config=digits_random",
+    "--config=digits_saal",
+    "--config.acquisition.name=random",
     "--config.dataset=digits[:15%]",
     "--config.seeds=3",
     "--config.cycles=2",

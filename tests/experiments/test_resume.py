@@ -21,8 +21,8 @@ def arguments(*keys):
     return [f"--config.{key}" for key in [*KEYS, *keys]]
 
 
-def run(workdir, *keys, config="digits_random"):
-    return main([f"--config={config}", f"--workdir={workdir}", *arguments(*keys)])
+def run(workdir, *keys):
+    return main(["--config=digits_saal", "--config.acquisition.name=random", f"--workdir={workdir}", *arguments(*keys)])
 
 
 def rows(path):
@@ -87,7 +87,7 @@ def test_the_generator_does_not_depend_on_jaxs_default(begun, tmp_path):
     workdir = again(begun, tmp_path)
     assert run(workdir, "cycles=2") == 0
     other = shutil.copytree(begun, tmp_path / "other")
-    words = ["--config=digits_random", f"--workdir={other}", *arguments("cycles=2")]
+    words = ["--config=digits_saal", "--config.acquisition.name=random", f"--workdir={other}", *arguments("cycles=2")]
     flags = {"JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     ended = subprocess.run(
         [sys.executable, "-c", CONTINUE, *words], env=os.environ | flags, capture_output=True, text=True

@@ -257,6 +257,13 @@ def test_the_published_config_shrunk_to_one_step(tmp_path, capsys):
     assert rows(tmp_path / "run" / "metrics.csv")[-1]["num_labelled"] == "20"
 
 
+def test_another_acquisition_than_the_configs_own_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = [*SMALL, "--config.seeds=1", "--config.cycles=1"]
+    assert main(tiny) == main([*tiny, "--config.acquisition.name=random"]) == 0
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["digits_saal", "digits_saal_random"]
+
+
 def test_help_lists_the_configs(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])

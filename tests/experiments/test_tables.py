@@ -10,7 +10,8 @@ from experiments.run import main
 from experiments.tables import write_tables
 from saal_jax import InputError, checkpoint
 
-KEYS = ["--config=digits_random", "--config.dataset=digits[:10%]", "--config.epochs=1", "--config.model.width=2"]
+KEYS = ["--config=digits_saal", "--config.acquisition.name=random", "--config.dataset=digits[:10%]"]
+KEYS += ["--config.epochs=1", "--config.model.width=2"]
 
 
 def run(workdir, *keys):
