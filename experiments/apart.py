@@ -1,11 +1,9 @@
 """Where two runs part: the first cycle, and the first arrays of it, that are not the same to the bit."""
 
-import csv
-import io
 from pathlib import Path
 
+from experiments.tables import read_csv
 from saal_jax.errors import InputError
-from saal_jax.paths import open_file
 
 
 def where_apart(first: Path, second: Path) -> str:
@@ -32,9 +30,8 @@ def _digests(workdir):
     """`{(seed, cycle): {array: digest}}`."""
     found = {}
     try:
-        with io.TextIOWrapper(open_file(workdir / "digests.csv"), "utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                found.setdefault((int(row["seed"]), int(row["cycle"])), {})[row["array"]] = row["sha256"]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        for row in read_csv(workdir / "digests.csv"):
+            found.setdefault((int(row["seed"]), int(row["cycle"])), {})[row["array"]] = row["sha256"]
+    except (OSError, KeyError, TypeError, ValueError):
         raise InputError(f"{workdir} has no readable digests.csv: name the workdir of a run of this version") from None
     return found

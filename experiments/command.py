@@ -32,6 +32,7 @@ def command(stopped: str):
     def decorate(main):
         @functools.wraps(main)
         def run(argv=None) -> int:
+            sys.excepthook = sys.__excepthook__  # everything is loaded
             try:
                 return _stoppable(stopped, functools.partial(_status, main, argv))
             except Stopped as stop:
@@ -69,12 +70,25 @@ def given_path(flag: str, text: str | None) -> Path | None:
 
 
 def stop_while_loading():
-    """Lets SIGINT and SIGTERM end this process with one line as long as no command handles them."""
+    """Lets SIGINT and SIGTERM end this process with one line as long as no command handles them; likewise what JAX does
+    not accept in a variable of the environment, such as JAX_ENABLE_X64.
+    """
     _handle(lambda number, _: _received or _end("stopped", number))
+
+    def explain(kind, error, traceback):
+        if not issubclass(kind, ValueError) or "jax" not in str(error).lower():
+            return sys.__excepthook__(kind, error, traceback)
+        _say(f"error: {error}")
+        os._exit(2)
+
+    sys.excepthook = explain
 
 
 def _status(main, argv):
     """The exit status of `main(argv)`; tells what it raises, unless that is a bug."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # of a stream that a test has put there
+            stream.reconfigure(errors="backslashreplace")  # where the locale has no such letter
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: warn(message)
         try:
@@ -111,7 +125,7 @@ def _explain(error):
         where = error.filename or "standard output"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return 1, f"no space left for {where}: free some, then the same command continues"
-        return 2, f"{where}: {error.strerror or error}"
+        return 2, f"{where}: {error.strerror or error}" if error.filename else str(error)
     full = isinstance(error, RuntimeError) and any(
         words in str(error)
         for words in ("RESOURCE_EXHAUSTED", "Out of memory")  # as JAX says it

@@ -10,7 +10,6 @@ if __name__ == "__main__":
     command.stop_while_loading()
 
 import argparse
-import csv
 from pathlib import Path
 
 import jax
@@ -24,6 +23,7 @@ from experiments.processes import check_platforms, end
 from experiments.report import figures, interval, mean_sd, read_curves
 from experiments.run import run
 from experiments.setup import make_recipe
+from experiments.tables import read_csv
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.cpu import keep_memory
 from saal_jax.errors import InputError
@@ -89,7 +89,7 @@ def _methods(listed):
 
 def _part(names, part):
     number, _, parts = part.partition("/")
-    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+    if not (number.isdecimal() and parts.isdecimal() and len(part) < 20 and 1 <= int(number) <= int(parts)):
         raise InputError(f"--part={part}: write which part of how many, as in 1/2")
     return names[int(number) - 1 :: int(parts)]
 
@@ -179,8 +179,10 @@ def _has_queried(workdir):
 
 
 def _query_seconds(workdir):
-    with open(workdir / "timings.csv", newline="") as file:
-        return [float(row["query_seconds"]) for row in csv.DictReader(file) if row["cycle"] != "0"]
+    try:
+        return [float(row["query_seconds"]) for row in read_csv(workdir / "timings.csv") if row["cycle"] != "0"]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{workdir}/timings.csv is not the table of a run: run its command again") from None
 
 
 if __name__ == "__main__":

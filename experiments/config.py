@@ -22,7 +22,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat
 from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data.imbalance import IMBALANCES
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, one_line
 from saal_jax.first_labels import FIRST_LABELS
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
@@ -182,13 +182,15 @@ def load(name: str) -> Config:
             spec.loader.exec_module(module)
         except InputError:
             raise
-        except (Exception, SystemExit) as error:  # whatever is wrong with it
-            raise InputError(f"--config={name}: {type(error).__name__}: {error}") from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever is wrong with it
+            raise InputError(f"--config={name}: {type(error).__name__}: {one_line(error)}") from None
         if not isinstance(getattr(module, "config", None), Config):
             raise InputError(
                 f"--config={name}: the file must define `config`, for example `config = base.but(cycles=5)`"
             )
-        return module.config
+        return checked(module.config.model_dump())  # whatever was done to it
     today = name.replace("_random_small", "_saal_small").replace("_random", "_saal")
     if name not in names() and today in names():  # what these names were for, until configs named no acquisition alone
         raise InputError(

@@ -11,22 +11,21 @@ if __name__ == "__main__":
 
 import argparse
 import csv
-import io
-import json
+import os
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from scipy import stats
 
 from experiments.apart import where_apart
 from experiments.command import given_path
+from experiments.tables import read_csv
 from saal_jax.errors import InputError
-from saal_jax.paths import open_file
+from saal_jax.paths import read_json
 
-matplotlib.use("Agg")
+os.environ["MPLBACKEND"] = "Agg"  # pictures go to files, whatever the user's screen
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
 RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.csv"
@@ -35,11 +34,10 @@ RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.c
 def read_curves(workdir: Path) -> dict:
     """`{seed: (num_labelled[T], test_accuracy[T])}` of a run."""
     try:
-        with io.TextIOWrapper(open_file(workdir / "metrics.csv"), "utf-8", newline="") as file:
-            curves = _curves(csv.DictReader(file), "test_accuracy")
+        curves = _curves(read_csv(workdir / "metrics.csv"), "test_accuracy")
     except OSError:
         raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
-    except (KeyError, TypeError, ValueError, OverflowError, csv.Error):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{workdir}/metrics.csv is not the table of a run: run its command again") from None
     if not curves:
         raise InputError(f"{workdir} has no finished cycle yet: run its command again")
@@ -64,7 +62,10 @@ def _curves(rows, column):
     for row in rows:
         curves[int(row["seed"])][0].append(int(row["num_labelled"]))
         curves[int(row["seed"])][1].append(float(row[column]))
-    return {seed: (np.array(labels), np.array(accuracy)) for seed, (labels, accuracy) in curves.items()}
+    found = {seed: (np.array(labels, np.int64), np.array(accuracy)) for seed, (labels, accuracy) in curves.items()}
+    if not all((np.diff(labels) > 0).all() and np.isfinite(accuracy).all() for labels, accuracy in found.values()):
+        raise ValueError("labels do not rise, or an accuracy is not finite")
+    return found
 
 
 def area(num_labelled, accuracy) -> float:
@@ -143,7 +144,9 @@ def draw(path: Path, runs: dict, released: dict):
         )
     for name, curves in runs.items():
         labels, mean, sd = _band(curves)
-        (line,) = axes.plot(labels, mean, marker="o", markersize=3, label=f"{name} ({len(curves)} seeds)")
+        label = f"{name} ({len(curves)} seeds)".replace("$", r"\$")
+        label = f" {label}" if label.startswith("_") else label  # else the legend would leave it out
+        (line,) = axes.plot(labels, mean, marker="o", markersize=3, label=label)
         axes.fill_between(labels, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="labelled images", ylabel="test accuracy (%)")
     axes.grid(alpha=0.3)
@@ -183,8 +186,8 @@ def main(argv=None):
     if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
         raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
     try:
-        config = json.loads((workdirs[0] / "config.json").read_text())
-    except (OSError, ValueError, RecursionError):
+        config = read_json(workdirs[0] / "config.json")
+    except (OSError, ValueError):
         config = {}
     picture.parent.mkdir(parents=True, exist_ok=True)
     found = table(runs)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.config import Config
+from saal_jax.paths import open_file
 
 FIRST = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")  # columns of metrics.csv
 SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_label", "label")
@@ -122,11 +123,22 @@ def write_csv(path: Path, header, rows):
     write(path, text.getvalue())
 
 
+def read_csv(path: Path) -> list[dict]:
+    """The rows of a table; OSError where it cannot be read, ValueError where it is none."""
+    with io.TextIOWrapper(open_file(path), "utf-8", newline="") as file:
+        try:
+            return list(csv.DictReader(file))
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+
+
 def write(path: Path, text: str):
     """Replaces a file's content atomically."""
     temporary = path.with_name(path.name + ".new")
     try:
-        temporary.write_text(text)
+        temporary.unlink(missing_ok=True)  # whatever was left there
+        with open(temporary, "x", encoding="utf-8", newline="") as file:
+            file.write(text)
         os.replace(temporary, path)
     except OSError as error:  # a full disk does not say which file
         raise OSError(error.errno, error.strerror, str(path)) from None

@@ -1,17 +1,17 @@
 """The files of a run: what there is to continue from, and under which circumstances."""
 
-import csv
-import io
-import json
 import time
 from pathlib import Path
 
+import numpy as np
+
 from experiments.config import Config, checked
 from experiments.environment import changes, environment
-from experiments.tables import write_csv
+from experiments.tables import read_csv, write_csv
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
-from saal_jax.paths import open_file
+from saal_jax.keys import GENERATOR
+from saal_jax.paths import read_json
 
 LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
 
@@ -72,7 +72,12 @@ def _flat(values, prefix=""):
 
 def check_flags(workdir: Path, found: dict):
     """Refuses to continue where JAX would draw otherwise than when the run was begun."""
-    for _, _, record in found.values():
+    for _, tree, record in found.values():
+        if np.shape(tree["key"]) != (2,):
+            raise InputError(
+                f"{workdir} was begun under another JAX_DEFAULT_PRNG_IMPL: its key is not of {GENERATOR}; name another "
+                "--workdir"
+            )
         draws, _ = changes(record.get("environment", {}), environment())
         if draws:
             raise InputError(
@@ -95,15 +100,12 @@ def write_environment(workdir: Path, found: dict) -> list[str]:
 
 def _environments(workdir):
     """The environments of all starts so far; that of older versions, which kept the last one as JSON, is the first."""
-    try:
-        with io.TextIOWrapper(open_file(workdir / "environments.csv"), "utf-8", newline="") as file:
-            return [{name: row[name] or "" for name in row if name} for row in csv.DictReader(file)]
-    except (OSError, ValueError, csv.Error):  # none yet, or not ours
-        pass
-    try:
-        return [dict(json.loads((workdir / "environment.json").read_text()))]
-    except (OSError, ValueError, TypeError):
-        return []
+    for read in (lambda: read_csv(workdir / "environments.csv"), lambda: [read_json(workdir / "environment.json")]):
+        try:
+            return [{name: value or "" for name, value in row.items() if name} for row in read()]
+        except (OSError, ValueError, AttributeError):  # none yet, or not ours
+            pass
+    return []
 
 
 def needs_data(found: dict, config: Config) -> bool:

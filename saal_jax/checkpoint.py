@@ -73,6 +73,7 @@ def load_newest(directory):
         for cycle in sorted(manager.all_steps(), reverse=True):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
             try:
+                _check_files(Path(directory) / str(cycle))
                 restored = manager.restore(cycle, args=items)
                 tree, record = jax.tree.map(np.asarray, restored.state), dict(restored.record)
                 whole = record.pop("digest") == _digest(tree, record)
@@ -95,6 +96,13 @@ def load_newest(directory):
     if damaged:
         raise InputError(f"{damaged[0]}, nor is one before it whole: put a copy back, or begin anew elsewhere")
     return None
+
+
+def _check_files(folder):
+    """Refuses what a reader would wait for without end, such as a pipe."""
+    for path in folder.rglob("*"):
+        if not path.is_dir() and not path.is_file():
+            raise ValueError(f"{path.name} is no regular file")
 
 
 def saved_seeds(root) -> list[int]:

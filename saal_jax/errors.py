@@ -10,4 +10,7 @@ class InputError(ValueError):
 
 def one_line(error: Exception) -> str:
     """The message of a library's error, fit to be quoted in ours."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    try:
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception:  # one that cannot even be shown
+        return type(error).__name__

@@ -1,6 +1,7 @@
 """The files that a user names."""
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -25,6 +26,15 @@ def user_path(path: str | os.PathLike) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # no such user, or one without HOME and without an entry in the system's list of users
         raise InputError(f"{text}: there is no such home folder; write the path out") from None
+
+
+def read_json(path: str | os.PathLike):
+    """What a JSON file holds; OSError where it cannot be read, ValueError where it is none."""
+    with open_file(path) as file:
+        try:
+            return json.loads(file.read())
+        except RecursionError:
+            raise ValueError("nested too deep") from None
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:

@@ -110,6 +110,14 @@ def test_a_checkpoint_under_another_number_is_not_that_cycle(tmp_path):
     assert messages == [f"checkpoint {tmp_path / '3'} is damaged: it is that of cycle 2; using the one before"]
 
 
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path):
+    for cycle in (1, 2):
+        checkpoint.save(tmp_path, cycle, small(cycle), {})
+    os.mkfifo(tmp_path / "2" / "record" / "pipe")
+    (cycle, _, _), messages = load_quietly(tmp_path)
+    assert cycle == 1 and "pipe is no regular file" in messages[0]
+
+
 def test_a_half_written_checkpoint_is_damaged(tmp_path):
     for cycle in (1, 2):
         checkpoint.save(tmp_path, cycle, small(cycle), {})

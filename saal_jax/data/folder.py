@@ -24,6 +24,7 @@ from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
 
 ANNOTATIONS = "val/val_annotations.txt"
+_OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system keeps beside a user's images
 
 
 def read(path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None):
@@ -94,7 +95,7 @@ def _tiny_imagenet(root, path):
             lines = file.read().decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read {ANNOTATIONS} ({one_line(error)}); unpack it again") from None
-    rows = [f"{line}\t".split("\t") for line in lines]  # file, class, and the corners of a box
+    rows = [f"{line}\t".split("\t") for line in lines if line.strip()]  # file, class, and the corners of a box
     classes = {f"val/images/{row[0]}": row[1] for row in rows}
     folders = {name: name.split("/")[:-1] for name in _files(root, path) if _is_image(name)}
     val = {name for name, above in folders.items() if above == ["val", "images"]}
@@ -107,6 +108,8 @@ def _tiny_imagenet(root, path):
         for name, above in folders.items()
         if len(above) == 3 and above[0] == "train" and above[2] == "images"
     }
+    rest = [name for name in folders if name not in train and name not in val and not name.startswith("test/")]
+    _warn_of_the_rest(root, path, rest, {("train", label) for _, label in train.values()})
     return train | {name: ("val", classes[name]) for name in val}
 
 
@@ -116,18 +119,18 @@ def _files(root, path):
     while waiting:
         folder, prefix, above = waiting.pop()
         try:
-            here, entries = os.stat(folder), list(os.scandir(folder))
-        except OSError as error:
+            here, entries = os.stat(folder), [(entry, entry.is_dir()) for entry in os.scandir(folder)]
+        except OSError as error:  # a link to itself, too
             raise InputError(f"{folder}: cannot be read ({error.strerror}); make it readable or remove it") from None
         if (here.st_dev, here.st_ino) in above:  # a link that leads back up
             continue
-        for entry in entries:
+        for entry, is_folder in entries:
             name = prefix + entry.name
             if "\\udc" in ascii(name):  # bytes that are no text
                 raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name in _OF_SYSTEMS:
                 continue
-            if entry.is_dir():
+            if is_folder:
                 waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
             else:
                 found.append(name)

@@ -1,7 +1,8 @@
 """From image files to one array. One rule for every image that enters, whatever it comes from.
 
 PNG, JPEG, WebP, TIFF and BMP files and the first frame of GIF files; turned as their EXIF orientation says;
-transparency laid over white; 16-bit grey divided by 257. Which format it is says the content, not the suffix.
+transparency laid over white; 16-bit grey divided by 257 (of 16 bits in colour, or with transparency, Pillow keeps the
+upper 8). Which format it is says the content, not the suffix.
 """
 
 import contextlib
@@ -20,8 +21,9 @@ from saal_jax.paths import open_file
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow knows others, of which one starts Ghostscript
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # more than 8 bits a pixel: converting would clip
+_GREY = ("1", "L", "LA", "La", *_DEEP)
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
 def decode(file, channels: int, image_size: int | None, where: str) -> np.ndarray:
@@ -31,8 +33,9 @@ def decode(file, channels: int, image_size: int | None, where: str) -> np.ndarra
     """
     try:
         with _opened(file) as image:
+            white_is_zero = image.format == "TIFF" and _white_is_zero(image.tag_v2)
             ImageOps.exif_transpose(image, in_place=True)
-            image = _eight_bits(image)
+            image = _eight_bits(image, white_is_zero)
             if channels < 4 and image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             pixels = np.asarray(image if image.mode == MODES[channels] else image.convert(MODES[channels]))
@@ -65,13 +68,20 @@ def _opened(file):
         yield opened.enter_context(image)
 
 
-def _eight_bits(image):
+def _white_is_zero(tags):
+    """Whether a TIFF's grey counts from white; refuses samples that Pillow would hand over as other numbers."""
+    bits, formats = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
+    if not set(bits) <= {1, 2, 4, 8, 16} or not set(formats) <= {1}:
+        raise ValueError(f"its samples have {bits[0]} bits, or a sign or a point: store it with unsigned 8 or 16 bits")
+    return tags.get(_PHOTOMETRIC) == 0
+
+
+def _eight_bits(image, white_is_zero):
     """The image with 8 bits a channel: what has 16 is divided by 257, to the nearest."""
     if image.mode not in _DEEP:
         return image
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise ValueError("it has more than 16 bits per channel: store it with 8 or 16")
     values = np.asarray(image)
+    values = 65535 - values if white_is_zero else values
     grey = Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if "transparency" in image.info:
         grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
@@ -85,7 +95,7 @@ def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
     """
     if image_size is None:
         return images
-    if not isinstance(image_size, int) or image_size < 1:
+    if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
         raise InputError(f"image_size is {image_size!r}; give a whole number of pixels, or None for images as they are")
     if images.shape[1:3] == (image_size, image_size):
         return images

@@ -61,7 +61,8 @@ def load(
     left out: files that are no images, and classes without any.
 
     Images are PNG, JPEG, WebP, TIFF or BMP files, or the first frame of GIF files; turned as their EXIF orientation
-    says, transparency laid over white, 16-bit grey divided by 257. All are of one channel where all are grey, else RGB.
+    says, transparency laid over white, 16-bit grey divided by 257 (in colour the upper 8 of 16 bits are kept). All are
+    of one channel where all are stored as grey (a palette is colour, whatever is in it), else RGB.
 
     Returns:
       `Data`. The same images, labels and ids give the same digest, whatever they were read from.
@@ -71,6 +72,7 @@ def load(
     """
     from saal_jax.data import digits, folder, images, npz  # each source's own imports are paid for by those who use it
 
+    name = os.fspath(name)
     user_path(name)  # refuses what no path can be
     source, split = _parse(name, split)
     if source == "digits":
@@ -121,7 +123,9 @@ def _check_names(source, class_names):
     seen = {}
     for name in class_names:
         _check_text(f"{source}: the class name", name)
-        look = unicodedata.normalize("NFKC", name).strip()
+        look = unicodedata.normalize("NFC", name).strip()
+        if not look:
+            raise InputError(f"{source}: a class name is empty; give it a name")
         if look in seen:
             same = "the same" if seen[look] == name else f"alike to the eye, {seen[look]!a} and {name!a}"
             raise InputError(f"{source}: two of the class names are {same} ({', '.join(class_names)}); rename one")

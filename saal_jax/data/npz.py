@@ -1,5 +1,7 @@
 """An `.npz` file: the arrays that `load` names, of which only those are read."""
 
+import warnings
+
 import numpy as np
 
 from saal_jax.data.slices import take_both
@@ -74,12 +76,16 @@ def _text(path, name, array):
     """The strings in an array [N] of text, of bytes (UTF-8) or of numbers."""
     if array.ndim != 1 or array.dtype.kind not in "USiufb":
         raise InputError(f"{path}: {name} is {array.dtype} {list(array.shape)}; store one text for each, an array [N]")
-    if array.dtype.kind != "S":
-        return array.astype(str)
     try:
+        if array.dtype.kind != "S":
+            text = array.astype(str)
+            text.tolist()  # a number that is no character is noticed here
+            return text
         return np.array([value.decode() for value in array.tolist()], str)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {name} holds bytes that are not UTF-8 ({error.object!r}); store text") from None
+    except (SystemError, ValueError):
+        raise InputError(f"{path}: {name} holds numbers that are no characters; store text") from None
 
 
 def _numbered(path, labels, ids):
@@ -92,4 +98,8 @@ def _numbered(path, labels, ids):
     if largest >= max(len(labels), 1):
         example = str(ids[labels.argmax()])
         raise InputError(f"{path}: label {largest} of example {example!r}: number the classes from 0, without gaps")
+    absent = [str(label) for label in range(largest + 1) if label not in present]
+    if absent:
+        listed = ", ".join(absent[:8]) + ", ..." * (len(absent) > 8)
+        warnings.warn(f"{path}: classes without a training image: {listed}; are they numbered from 0?", stacklevel=4)
     return [str(label) for label in range(largest + 1)]

@@ -56,7 +56,8 @@ def open_builder(name: str, data_dir: str | None):
     from saal_jax.data import builders
 
     dataset = str(parsed)
-    inside = next((above for above in (Path(folder), Path(folder).parent) if above.name == dataset), None)
+    here = Path(folder).absolute()
+    inside = next((above for above in (here, here.parent) if above.name == dataset), None)
     if inside and [*Path(folder).glob("features.json"), *Path(folder).glob("*/features.json")]:
         raise InputError(f"data_dir {folder} lies in the data set itself; give the folder above, {inside.parent}")
     if builders.can_prepare(dataset, **wanted):

@@ -169,7 +169,7 @@ def test_images_of_different_shapes_resized(folder, read):
 def test_more_than_16_bits(folder, refused):
     path, _ = folder
     Image.fromarray(np.full((6, 5), 60000, np.int32)).save(path / "train/cat/deep.tif")
-    refused(path / "train/cat/deep.tif", "more than 16 bits", name=str(path))
+    refused(path / "train/cat/deep.tif", "32 bits", "unsigned 8 or 16", name=str(path))
 
 
 def test_what_lies_deeper_belongs_to_its_class(folder, read):
@@ -367,3 +367,27 @@ def test_tiny_imagenet_that_is_not_whole(tiny_imagenet, refused):
     annotations.write_text(whole)
     first.unlink()
     refused(path, "val/images/val_0.JPEG is missing in val/images", name=str(path), test_split="val")
+
+
+def test_what_tiny_imagenet_leaves_out_is_named(tiny_imagenet, read):
+    path, labels = tiny_imagenet
+    save(path / "train/n01/c.JPEG", picture(8, 8, 3))
+    save(path / "train/n02/images/deep/b.JPEG", picture(8, 8, 3))
+    (path / "train/n04/images").mkdir(parents=True)
+    annotations = path / "val/val_annotations.txt"
+    annotations.write_text(annotations.read_text() + "\n")  # a blank line
+    with pytest.warns(UserWarning) as said:
+        assert len(read(path, test_split="val").train.ids) == 12
+    assert [str(warning.message).removeprefix(f"{path}: ") for warning in said] == [
+        "files left out: 2 .jpeg; the first is train/n01/c.JPEG",
+        "classes left out, as they have no image: train/n04",
+    ]
+
+
+def test_thumbnails_of_systems_are_no_images_and_a_link_to_itself_is_refused(folder, read, refused):
+    path, _ = folder
+    digest = read(path).digest
+    save(path / "train/cat/@eaDir/1.png/thumb.jpg", picture(6, 5, 3))
+    assert read(path).digest == digest
+    (path / "train/cat/round").symlink_to("round")
+    refused("train/cat", "cannot be read", name=str(path))

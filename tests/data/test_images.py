@@ -42,7 +42,7 @@ def test_resize_is_pillows_for_each_image_and_channel(kind, channels):
         np.testing.assert_array_equal(got.squeeze(), np.asarray(image))
 
 
-@pytest.mark.parametrize("image_size", [0, -3, 2.0, "8"])
+@pytest.mark.parametrize("image_size", [0, -3, 2.0, "8", True])
 def test_a_size_that_is_none(image_size):
     with pytest.raises(InputError, match=rf"image_size is {image_size!r}; give a whole number"):
         images.resize(np.zeros((1, 2, 2, 3), np.uint8), image_size)
@@ -145,3 +145,30 @@ def test_a_decompression_bomb(tmp_path):
     (tmp_path / "b.png").write_text("no image at all")
     with pytest.raises(InputError, match="here: cannot read the image .it is no PNG, JPEG, WEBP, TIFF, BMP or GIF"):
         images.decode(tmp_path / "b.png", 3, None, "here")
+
+
+def tiff(bits, samples, *, photometric=1, sample_format=1):
+    """An uncompressed grey TIFF file of one row."""
+    width = len(samples) * 8 // bits
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 134, 277: 1, 278: 1, 279: len(samples)}
+    tags[339] = sample_format
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in sorted(tags.items()))
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(134, b"\0") + samples
+
+
+def test_tiff_files_of_every_kind_of_sample(tmp_path):
+    path, deep = tmp_path / "a.tif", struct.pack("<3H", 0, 257, 65535)
+    for content, expected in (
+        (tiff(16, deep), [0, 1, 255]),
+        (tiff(16, deep, photometric=0), [255, 254, 0]),  # counted from white
+        (tiff(8, bytes([0, 7, 255])), [0, 7, 255]),
+        (tiff(8, bytes([0, 7, 255]), photometric=0), [255, 248, 0]),
+        (tiff(4, bytes([0x0F])), [0, 255]),
+    ):
+        path.write_bytes(content)
+        assert pixels(path, 1) == [[[value] for value in expected]]
+    for content in (tiff(12, bytes([255] * 3)), tiff(8, bytes(3), sample_format=2), tiff(16, deep, sample_format=2)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="store it with unsigned 8 or 16 bits"):
+            images.decode(path, 1, None, "here")

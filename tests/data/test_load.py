@@ -137,6 +137,12 @@ def test_labels_of_every_type_of_integer(tmp_path, dtype, classes):
     assert np.array_equal(data.train.labels, np.arange(classes))
 
 
+def test_labels_that_do_not_begin_at_0_are_asked_about(tmp_path):
+    _, path = npz(tmp_path / "a.npz", train_labels=np.array([1, 2, 3, 1, 2, 3]))
+    with pytest.warns(UserWarning, match="classes without a training image: 0; are they numbered from 0?"):
+        assert load(path).class_names == ("0", "1", "2", "3")
+
+
 def test_a_last_class_that_is_named_may_be_255(tmp_path):
     labels, names = np.array([0, 1, 255, 0, 1, 2], np.uint8), np.array([f"c{i}" for i in range(256)])
     _, path = npz(tmp_path / "a.npz", train_labels=labels, class_names=names)
@@ -215,6 +221,8 @@ U8, NAN = np.uint8, np.full((6, 4, 5, 3), np.nan, np.float32)
         ({"train_ids": np.array(list("abcdef"), object)}, ["plain arrays", "np.savez"]),
         ({"train_images": np.zeros((6, 3, 32, 32), U8)}, ["[6, 3, 32, 32]", "channels first", "[N, H, W, C]"]),
         ({"train_labels": np.array([0, 1, 2, 255, 1, 2], U8)}, ["label 255", "'train_00003'", "no 254", "ignore"]),
+        ({"class_names": np.array(["a", " ", "c"])}, ["a class name is empty"]),
+        ({"class_names": np.array([[97, 0x110000, 99]], np.uint32).view("<U1")[0]}, ["no characters", "store text"]),
         ({"class_names": np.array("cat")}, ["class_names is <U3 []", "[N]"]),
         ({"class_names": np.array([["a", "b", "c"]])}, ["class_names is <U1 [1, 3]", "[N]"]),
         ({"class_names": np.array([b"a", b"b", b"\xe9"])}, ["class_names", "not UTF-8", "b'\\xe9'"]),

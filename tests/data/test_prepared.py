@@ -240,6 +240,11 @@ def test_known_but_not_prepared(tmp_path, refused):
     assert not folder.exists()
 
 
+def test_the_folder_one_is_in(tiny, refused, monkeypatch):
+    monkeypatch.chdir(tiny / "cifar10")
+    refused("lies in the data set itself", name="cifar10", data_dir=".")
+
+
 @pytest.mark.parametrize("inside", ["cifar10", "cifar10/3.0.2"])
 def test_a_folder_inside_the_data_set(tiny, refused, inside):
     """Else a second one would be downloaded into the first."""

@@ -1,7 +1,13 @@
 """Tables without a schema: nothing measured is lost, and nothing stands under another's heading."""
 
 import csv
+import os
+import shutil
+import subprocess
+import sys
 
+import matplotlib.legend
+import numpy as np
 import pytest
 
 from experiments import report
@@ -102,3 +108,51 @@ def test_seconds_and_memory_of_each_phase(scored):
         peaks = [float(row[f"{phase}_peak_mib"]) for phase in ("query", "train", "test")]
         assert all(50 < peak < 50_000 for peak in peaks)
         assert all(float(row[f"{phase}_seconds"]) >= 0 for phase in ("query", "train", "test"))
+
+
+def test_pipes_in_place_of_tables_are_not_waited_for(scored, tmp_path, capsys):
+    workdir = shutil.copytree(scored, tmp_path / "run")
+    for name in ("config.json", "environments.csv", "timings.csv", "metrics.csv"):
+        (workdir / name).unlink()
+        os.mkfifo(workdir / name)
+    os.mkfifo(workdir / "metrics.csv.new")
+    os.mkfifo(workdir / "environment.json")
+    assert report.main([str(workdir), f"--picture={tmp_path / 'a.png'}"]) == 2
+    assert "has no metrics.csv" in capsys.readouterr().err
+    assert run(workdir, "seeds=1,2", "cycles=2", "acquisition.name=saal", "acquisition.mode=max") == 0
+    assert rows(workdir / "metrics.csv") == rows(scored / "metrics.csv")
+
+
+@pytest.mark.parametrize("name", ["w$\\foo$", "_hidden"])
+def test_names_that_are_no_formulas(scored, tmp_path, name, monkeypatch):
+    workdir, labels = shutil.copytree(scored, tmp_path / name), []
+    init = matplotlib.legend.Legend.__init__
+
+    def spy(self, parent, handles, texts, **options):
+        labels.extend(texts)
+        init(self, parent, handles, texts, **options)
+
+    monkeypatch.setattr("matplotlib.legend.Legend.__init__", spy)
+    assert report.main([str(workdir), f"--picture={tmp_path / 'a.png'}"]) == 0
+    assert name in labels[0].replace("\\$", "$")
+
+
+def test_letters_that_the_locale_does_not_have(tmp_path):
+    images = np.zeros((12, 8, 8), np.uint8)
+    arrays = {"train_images": images, "train_labels": np.arange(12) % 2, "test_images": images + 1}
+    np.savez(tmp_path / "a.npz", **arrays, test_labels=np.arange(12) % 2, class_names=["caf\u00e9", "th\u00e9"])
+    keys = [f"dataset={tmp_path / 'a.npz'}", "seeds=1", "cycles=1", "initial_labels=4", "query_size=2"]
+    words = [*KEYS, f"--workdir={tmp_path / 'run'}", *(f"--config.{key}" for key in keys)]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "experiments.run", *words]
+    ended = subprocess.run(command, env=os.environ | plain, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "class:caf\u00e9" in (tmp_path / "run" / "class_accuracies.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"])
+def test_a_variable_that_jax_does_not_accept_is_one_line(variable, tmp_path):
+    command = [sys.executable, "-m", "experiments.report", str(tmp_path)]
+    ended = subprocess.run(command, env=os.environ | {variable: "foo"}, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("error: ") and "foo" in ended.stderr
