@@ -20,8 +20,9 @@ _BILINEAR = ("conv_general_dilated", "dot_general")
 def value_and_factors(fun, params, *args):
     """Splits `jax.value_and_grad(fun, has_aux=True)` in two, the first half free of arrays as large as `params`.
 
-    Factored are the leaves of `params` that enter one convolution or one product and nothing else; of the others the
-    first half returns the gradient itself.
+    Factored are the leaves of `params` that enter one convolution or one product and nothing else, as they are or
+    converted to another dtype (float32 weights of a network that computes in bfloat16); of the others the first half
+    returns the gradient itself.
 
     Args:
       fun: `fun(params, *args) -> (value, aux)` of one example.
@@ -67,7 +68,8 @@ def value_and_factors(fun, params, *args):
         entering, arriving, gradients = factors
         found = dict(zip(others, gradients, strict=True))
         for index, (equation, place) in layers.items():
-            found[index] = _product(equation, place, entering[index], arriving[index])
+            product = _product(equation, place, entering[index], arriving[index])
+            found[index] = product.astype(closed.in_avals[index].dtype)
         return jax.tree.unflatten(structure, [found[index] for index in range(len(leaves))])
 
     return factors_fn, gradients_fn
@@ -80,6 +82,10 @@ def _layers(jaxpr, num_leaves):
     numbers = {variable: index for index, variable in enumerate(jaxpr.invars[:num_leaves]) if uses[variable] == 1}
     layers = {}
     for equation in jaxpr.eqns:
+        if equation.primitive.name == "convert_element_type" and uses[equation.outvars[0]] == 1:
+            (before,) = equation.invars
+            if not isinstance(before, Literal) and before in numbers:
+                numbers[equation.outvars[0]] = numbers[before]
         if equation.primitive.name in _BILINEAR and len({atom.aval.dtype for atom in _ends(equation)}) == 1:
             places = [place for place, atom in enumerate(equation.invars) if not isinstance(atom, Literal)]
             kernels = [place for place in places if equation.invars[place] in numbers]

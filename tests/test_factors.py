@@ -1,11 +1,15 @@
 """Gradients in factors: multiplied out, they are the gradients."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 from jax import lax
 
+from saal_jax import max_perturbed_loss
 from saal_jax.factors import value_and_factors
 from saal_jax.models import resnet18, small_cnn
 
@@ -54,6 +58,16 @@ NETWORKS = {
         params(k=(3, 3, 2, 2)),
         0,
     ),
+    "converted": (
+        lambda p, x: convolve(x[None].astype(jnp.bfloat16), p["k"].astype(jnp.bfloat16)).astype(jnp.float32),
+        params(k=(3, 3, 2, 4)),
+        1,
+    ),
+    "converted, and used as it is": (
+        lambda p, x: convolve(x[None].astype(jnp.bfloat16), p["k"].astype(jnp.bfloat16)).sum() + p["k"].sum(),
+        params(k=(3, 3, 2, 4)),
+        0,
+    ),
     "not used": (lambda p, x: x.sum() * p["a"], params(a=(), b=(3,)), 0),
 }
 
@@ -96,3 +110,31 @@ def test_the_first_half_makes_nothing_as_large_as_a_kernel():
     factors_fn, _ = value_and_factors(fun, weights, jnp.zeros((4, 4, 64)))
     _, factors = jax.eval_shape(factors_fn, weights, jnp.zeros((4, 4, 64)))
     assert sum(leaf.size for leaf in jax.tree.leaves(factors)) == 2 * 4 * 4 * 64
+
+
+class InBfloat16(nn.Module):
+    """Two convolutions and a linear layer of Flax, which computes in bfloat16 with weights in float32."""
+
+    @nn.compact
+    def __call__(self, images):
+        hidden = nn.relu(nn.Conv(4, (3, 3), dtype=jnp.bfloat16)(images))
+        hidden = nn.relu(nn.Conv(8, (3, 3), strides=2, dtype=jnp.bfloat16)(hidden))
+        return nn.Dense(3, dtype=jnp.bfloat16)(hidden.reshape(len(hidden), -1)).astype(jnp.float32)
+
+
+def test_kernels_of_a_network_in_bfloat16_are_factored_and_score_as_its_gradients_do():
+    model, images = InBfloat16(), jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
+    weights = model.init(jax.random.key(0), images)
+
+    def fun(weights, image):
+        logits = model.apply(weights, image[None])[0]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, logits.argmax()), ()
+
+    factors_fn, gradients_fn = value_and_factors(fun, weights, images[0])
+    _, factors = factors_fn(weights, images[0])
+    assert len(factors[0]) == 3
+    gradients = gradients_fn(factors)
+    expected = jax.grad(fun, has_aux=True)(weights, images[0])[0]
+    chex.assert_trees_all_equal_dtypes(gradients, expected)
+    chex.assert_trees_all_close(gradients, expected, rtol=0.02, atol=1e-3)
+    assert np.isfinite(max_perturbed_loss(model.apply, weights, images)).all()
