@@ -145,9 +145,10 @@ def run_seed(seed, config, setup, directory, records, found):
     cycles = simulate(key, problem, setup.first(seed), setup.oracle, state, progress)
     for state, asked, metrics, seconds, peak_bytes in cycles:
         progress.close()
-        told = {"metrics": metrics, "queried": _queried(setup, asked), "seconds": seconds, "peak_bytes": peak_bytes}
-        told["digests"] = checkpoint.digests({"labelled": state.labels.known, "weights": state.trained.weights})
-        history = [*history, {**told, "query_metrics": asked.metrics}]
+        finished = {"metrics": metrics, "queried": _queried(setup, asked), "query_metrics": asked.metrics}
+        finished |= {"seconds": seconds, "peak_bytes": peak_bytes}
+        finished["digests"] = checkpoint.digests({"labelled": state.labels.known, "weights": state.trained.weights})
+        history = [*history, finished]
         arrays = {"train": state.trained, "labelled": state.labels.known, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
         on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds)

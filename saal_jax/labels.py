@@ -34,7 +34,7 @@ def tell(labels: Labels, indices, answers) -> Labels:
     if indices.ndim != 1 or len(set(indices.tolist())) < len(indices) or not ((0 <= indices) & (indices < size)).all():
         raise InputError(f"indices are {indices.tolist()}: pass distinct positions in a pool of {size}")
 
-    def told(before, answer):
+    def replaced(before, answer):
         answer = np.asarray(answer)
         if answer.shape != (len(indices), *before.shape[1:]):
             raise InputError(
@@ -49,4 +49,4 @@ def tell(labels: Labels, indices, answers) -> Labels:
     known[indices] = True
     leaves, structure = jax.tree.flatten(labels.labels)
     answers = [answers] if len(leaves) == 1 else structure.flatten_up_to(answers)
-    return Labels(known, structure.unflatten([told(*pair) for pair in zip(leaves, answers, strict=True)]))
+    return Labels(known, structure.unflatten([replaced(*pair) for pair in zip(leaves, answers, strict=True)]))
