@@ -8,10 +8,10 @@ from serve import serve, timed
 
 from experiments.config import load, override
 from experiments.setup import build
-from saal_jax.cpu import keep_memory
+from saal_jax.engine.cpu import keep_memory
+from saal_jax.engine.sweep import score_available
 from saal_jax.loop import answers_for, seed_key, simulate
 from saal_jax.pool import Query
-from saal_jax.sweep import score_available
 
 COMPARED = 64  # images at the front of the pool
 compiled = []

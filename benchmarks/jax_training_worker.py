@@ -9,7 +9,7 @@ import numpy as np
 from jax_networks import load
 from serve import serve, timed
 
-from saal_jax.cpu import keep_memory
+from saal_jax.engine.cpu import keep_memory
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
 from saal_jax.tasks.classification import classification

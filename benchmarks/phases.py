@@ -12,7 +12,7 @@ import optax
 
 from benchmarks.scoring import SETTINGS
 from saal_jax import max_perturbed_loss
-from saal_jax.factors import value_and_factors
+from saal_jax.engine.factors import value_and_factors
 from saal_jax.models import MODELS
 from saal_jax.scores import _in_flight
 

@@ -14,10 +14,10 @@ from scipy.stats import spearmanr
 
 from experiments import config as configs
 from experiments.setup import build
+from saal_jax.engine.sweep import PRECISIONS, score_pool
 from saal_jax.errors import InputError
 from saal_jax.loop import predict, seed_key, simulate
 from saal_jax.scores import max_perturbed_loss
-from saal_jax.sweep import PRECISIONS, score_pool
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4)
 

@@ -25,7 +25,7 @@ from experiments.run import run
 from experiments.setup import make_recipe
 from experiments.tables import read_csv
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.cpu import keep_memory
+from saal_jax.engine.cpu import keep_memory
 from saal_jax.errors import InputError
 from saal_jax.recipes import RECIPES
 

@@ -23,11 +23,11 @@ from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.errors import InputError, one_line
-from saal_jax.first_labels import FIRST_LABELS
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
+from saal_jax.select.first_labels import FIRST_LABELS
 
 SECTIONS = {
     "imbalance": IMBALANCES,

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from saal_jax.engine.memory import bytes_per_example
+from saal_jax.engine.sweep import equal_chunk_size, score_available
 from saal_jax.keys import make_key
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import EVALUATION_CHUNK, answers_for, capacity, make_training, predict
-from saal_jax.memory import bytes_per_example
 from saal_jax.pool import Query
-from saal_jax.sweep import equal_chunk_size, score_available
 
 _CANDIDATES = 1024
 

@@ -22,7 +22,7 @@ from experiments.lock import lock
 from experiments.processes import agree, check_platforms, end, join, on_first
 from experiments.setup import build
 from saal_jax import checkpoint
-from saal_jax.cpu import keep_memory
+from saal_jax.engine.cpu import keep_memory
 from saal_jax.errors import InputError
 from saal_jax.keys import restore_key
 from saal_jax.labels import nothing_known, tell

@@ -14,11 +14,11 @@ from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
-from saal_jax.devices import all_devices
+from saal_jax.engine.devices import all_devices
+from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
-from saal_jax.memory import machine_bytes
 from saal_jax.models import MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS, normalize

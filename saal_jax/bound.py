@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from saal_jax.convolution import as_matrix_products
+from saal_jax.engine.convolution import as_matrix_products
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.lanczos import largest_eigenvalue

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saal_jax.engine.memory import lap
+from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.errors import InputError
-from saal_jax.first_labels import FIRST_LABELS
 from saal_jax.keys import make_key
 from saal_jax.labels import Labels, nothing_known, tell
-from saal_jax.memory import lap
 from saal_jax.pool import Pool, Query, stable_ids, subset
-from saal_jax.sweep import score_available, score_pool
+from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from saal_jax.selection import Selection, random
+from saal_jax.select.selection import Selection, random
 
 
 class Pool(NamedTuple):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.convolution import as_matrix_products
+from saal_jax.engine.convolution import as_matrix_products
+from saal_jax.engine.factors import value_and_factors
 from saal_jax.errors import InputError
-from saal_jax.factors import value_and_factors
 from saal_jax.perturbation import ascend
 from saal_jax.tasks.classification import cross_entropy, described, most_likely
 

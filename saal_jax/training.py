@@ -9,12 +9,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from saal_jax.cpu import COMPILER_OPTIONS, with_stored_operands
-from saal_jax.devices import local, replicate, replicated, split_batches, split_rows
+from saal_jax.engine.cpu import COMPILER_OPTIONS, with_stored_operands
+from saal_jax.engine.devices import local, replicate, replicated, split_batches, split_rows
 from saal_jax.models import Model, Weights
 from saal_jax.optimizers import Optimizer
 from saal_jax.pool import Pool
-from saal_jax.selection import random
+from saal_jax.select.selection import random
 from saal_jax.tasks import Task
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from saal_jax.convolution import as_matrix_products
+from saal_jax.engine.convolution import as_matrix_products
 
 pytestmark = pytest.mark.optimized
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from saal_jax.cpu import COMPILER_OPTIONS, with_stored_operands
+from saal_jax.engine.cpu import COMPILER_OPTIONS, with_stored_operands
 
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
 KERNELS = jax.random.normal(jax.random.key(1), (2, 3, 3, 2, 2))
@@ -66,7 +66,7 @@ def test_kept_memory_is_used_again():
     program = """
 import resource
 import jax, jax.numpy as jnp
-from saal_jax.cpu import keep_memory
+from saal_jax.engine.cpu import keep_memory
 
 pytestmark = pytest.mark.optimized
 keep_memory()

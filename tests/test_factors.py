@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from saal_jax import max_perturbed_loss
-from saal_jax.factors import value_and_factors
+from saal_jax.engine.factors import value_and_factors
 from saal_jax.models import resnet18, small_cnn
 
 pytestmark = pytest.mark.optimized

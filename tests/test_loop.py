@@ -11,6 +11,7 @@ import pytest
 from saal_jax import InputError
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data import Split
+from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, fit, make_pool, seed_key, simulate
 from saal_jax.models import small_cnn
@@ -18,7 +19,6 @@ from saal_jax.optimizers import adam, sgd
 from saal_jax.pool import Query
 from saal_jax.preprocessing import normalize, unchanged
 from saal_jax.recipes import RECIPES
-from saal_jax.sweep import score_available, score_pool
 from saal_jax.tasks.classification import classification
 from saal_jax.training import Ingredients
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saal_jax import InputError
-from saal_jax.first_labels import class_balanced
 from saal_jax.pool import stable_ids, subset
+from saal_jax.select.first_labels import class_balanced
 
 
 def test_ids_follow_their_examples():

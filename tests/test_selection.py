@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from skactiveml.pool import CoreSet
 
 from saal_jax import InputError, kmeans_plusplus, random, top_k
-from saal_jax.distances import nearest_of
-from saal_jax.selection import gradient_kmeans_plusplus, k_center
+from saal_jax.select.distances import nearest_of
+from saal_jax.select.selection import gradient_kmeans_plusplus, k_center
 
 
 def plane(scores):
@@ -297,7 +297,7 @@ def test_nearest_of_needs_several_blocks_and_one_program():
     points = jnp.asarray(np.random.default_rng(0).normal(size=(300, 3)), jnp.float32)
     nearest = jax.jit(nearest_of)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("saal_jax.distances._HELD", 300 * 16)
+        patched.setattr("saal_jax.select.distances._HELD", 300 * 16)
         for count in (0, 1, 16, 50, 300):
             mask = np.random.default_rng(count).permutation(300) < count
             squared = np.square(np.asarray(points)[:, None] - np.asarray(points)[None]).sum(2)
@@ -311,7 +311,7 @@ def test_gradient_kmeans_plusplus_of_a_million_in_less_than_a_gigabyte():
     """Beside the features, 2 GB; in a process of its own, whose peak is the operating system's."""
     program = """
 import resource, jax, jax.numpy as jnp, numpy as np
-from saal_jax.selection import gradient_kmeans_plusplus
+from saal_jax.select.selection import gradient_kmeans_plusplus
 def wave(columns, rate):
     return jnp.sin(jnp.arange(1_000_000)[:, None] * jnp.arange(1.0, columns + 1)[None] * rate)
 features = jax.jit(wave, static_argnums=0)(512, 0.37).block_until_ready()

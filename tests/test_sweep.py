@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saal_jax import InputError, max_perturbed_loss, score_pool, sweep
+from saal_jax import InputError, max_perturbed_loss, score_pool
+from saal_jax.engine import sweep
+from saal_jax.engine.sweep import default_chunk_size, score_available
 from saal_jax.models import Weights, small_cnn
-from saal_jax.sweep import default_chunk_size, score_available
 
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 100])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saal_jax.devices import all_devices, replicate, split_batches
+from saal_jax.engine.devices import all_devices, replicate, split_batches
 from saal_jax.models import Model, Outputs, Weights, small_cnn
 from saal_jax.models.layers import BatchNorm
 from saal_jax.optimizers import OPTIMIZERS, adam, adaptive_sam, sam, sgd

@@ -3,7 +3,7 @@
 import jax
 
 from saal_jax.pool import Acquired
-from saal_jax.selection import top_k
+from saal_jax.select.selection import top_k
 
 
 def scored(score_fn, select=top_k):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from saal_jax.pool import Acquired
-from saal_jax.selection import gradient_kmeans_plusplus
+from saal_jax.select.selection import gradient_kmeans_plusplus
 from saal_jax.tasks.classification import residuals
 
 

@@ -7,7 +7,7 @@ Scales: time N (L + k) D, memory N D.
 import numpy as np
 
 from saal_jax.pool import Acquired, embed
-from saal_jax.selection import k_center
+from saal_jax.select.selection import k_center
 
 
 def core_set(features):

@@ -6,8 +6,9 @@ Scales: time N log N, or N k for `kmeans_plusplus`; memory N.
 
 from typing import Literal
 
-from saal_jax import selection, uncertainty
+from saal_jax import uncertainty
 from saal_jax.acquisitions._scored import scored
+from saal_jax.select import selection
 
 
 def least_confidence(apply, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k"):

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.clustering import kmeans, shuffled, unit
-from saal_jax.distances import over_blocks, squared_to
 from saal_jax.pool import Acquired, embed
-from saal_jax.selection import selected
+from saal_jax.select.clustering import kmeans, shuffled, unit
+from saal_jax.select.distances import over_blocks, squared_to
+from saal_jax.select.selection import selected
 
 _PURE = 0.95  # of the balls
 

@@ -6,8 +6,8 @@ Scales: time N log N, memory N.
 
 import numpy as np
 
-from saal_jax import selection
 from saal_jax.pool import Acquired
+from saal_jax.select import selection
 
 
 def random():

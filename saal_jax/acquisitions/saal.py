@@ -15,7 +15,7 @@ from saal_jax.errors import InputError
 from saal_jax.labels import nothing_known, tell
 from saal_jax.pool import Acquired
 from saal_jax.scores import max_perturbed_loss, sharpness
-from saal_jax.selection import kmeans_plusplus, top_k
+from saal_jax.select.selection import kmeans_plusplus, top_k
 from saal_jax.tasks.classification import least_likely
 
 _MODES = {

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge
 
-from saal_jax import selection
 from saal_jax.acquisitions.saal import at_labels, saal, score_at
 from saal_jax.bound import upper_bound_terms
 from saal_jax.scores import max_perturbed_loss
+from saal_jax.select import selection
 from saal_jax.tasks.classification import least_likely
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")

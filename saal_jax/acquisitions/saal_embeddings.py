@@ -11,7 +11,7 @@ from annotated_types import Ge
 from saal_jax.acquisitions.saal import score_at
 from saal_jax.pool import Acquired, embed
 from saal_jax.scores import max_perturbed_loss
-from saal_jax.selection import kmeans_plusplus
+from saal_jax.select.selection import kmeans_plusplus
 
 
 def saal_embeddings(

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from saal_jax.clustering import kmeans, shuffled, unit
 from saal_jax.pool import Acquired, embed
-from saal_jax.selection import selected
+from saal_jax.select.clustering import kmeans, shuffled, unit
+from saal_jax.select.selection import selected
 
 _CLUSTERS = 500  # at most
 _TOO_SMALL = 5  # examples

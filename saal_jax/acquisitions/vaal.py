@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le
 
 from saal_jax.models.variational import discriminator, variational_autoencoder
 from saal_jax.pool import Acquired
-from saal_jax.selection import random, top_k
+from saal_jax.select.selection import random, top_k
 
 
 class _State(NamedTuple):

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError, one_line
-from saal_jax.memory import machine_bytes
 from saal_jax.paths import open_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow knows others, of which one starts Ghostscript

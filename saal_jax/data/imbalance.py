@@ -14,7 +14,7 @@ from saal_jax.data.load import Split
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.pool import stable_ids
-from saal_jax.selection import random
+from saal_jax.select.selection import random
 
 Count = Annotated[int, Ge(1)]
 Ratio = Annotated[float, Gt(0), Le(1)]

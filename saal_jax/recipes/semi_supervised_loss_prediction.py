@@ -7,7 +7,8 @@ import numpy as np
 import optax
 from annotated_types import Ge, Gt, Le
 
-from saal_jax.devices import local, replicate
+from saal_jax.engine.devices import local, replicate
+from saal_jax.engine.sweep import score_available
 from saal_jax.errors import InputError
 from saal_jax.models.loss_prediction import loss_prediction_module
 from saal_jax.recipes.loss_prediction import (
@@ -17,9 +18,8 @@ from saal_jax.recipes.loss_prediction import (
     network_of,
     pair_loss,
 )
-from saal_jax.selection import random, top_k
+from saal_jax.select.selection import random, top_k
 from saal_jax.strong_augmentation import strong
-from saal_jax.sweep import score_available
 from saal_jax.training import Recipe, TrainState, make_batches, make_epoch, make_step, prepared, train
 
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4

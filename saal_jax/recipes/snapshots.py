@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
-from saal_jax.devices import copied, local, replicate
+from saal_jax.engine.devices import copied, local, replicate
 from saal_jax.models import Weights
 from saal_jax.models.layers import MOMENTUM
 from saal_jax.recipes.supervised import network_offers, supervised

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saal_jax.engine.sweep import score_available
 from saal_jax.pool import Pool, Query
-from saal_jax.sweep import score_available
 
 
 @pytest.fixture

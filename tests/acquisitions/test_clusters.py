@@ -8,7 +8,7 @@ import pytest
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.acquisitions.probcover import cover, other_cluster, purity_radius
 from saal_jax.acquisitions.typiclust import most_typical
-from saal_jax.clustering import kmeans, unit
+from saal_jax.select.clustering import kmeans, unit
 
 
 def blobs(sizes, spread=0.05, seed=0):

@@ -11,9 +11,9 @@ import pytest
 
 from experiments.methods import listing, methods, needs
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.engine.sweep import score_available
 from saal_jax.pool import Pool, Query
 from saal_jax.recipes import OFFERS
-from saal_jax.sweep import score_available
 from saal_jax.tasks.classification import classification
 
 SIZE, CLASSES = 48, 3

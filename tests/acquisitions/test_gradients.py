@@ -10,10 +10,10 @@ from scipy.stats import pearsonr
 
 from saal_jax import expected_gradient_length, gradient_norm, max_perturbed_loss, upper_bound_terms
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.engine.sweep import score_available
 from saal_jax.loop import answers_for
 from saal_jax.models import Weights
 from saal_jax.pool import Pool, Query
-from saal_jax.sweep import score_available
 from saal_jax.tasks.classification import classification
 
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (30, 3, 3, 1)), jnp.uint8)

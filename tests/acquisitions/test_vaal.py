@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from saal_jax.acquisitions.vaal import cycled, negative_elbo, vaal
+from saal_jax.engine.sweep import score_available
 from saal_jax.models.variational import _Down, _Up, variational_autoencoder
 from saal_jax.pool import Pool, Query
-from saal_jax.sweep import score_available
 
 SIZE, TRACES = 120, []
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-from saal_jax.convolution import as_matrix_products
-from saal_jax.jaxprs import bind, evaluate, trace
+from saal_jax.engine.convolution import as_matrix_products
+from saal_jax.engine.jaxprs import bind, evaluate, trace
 
 _BILINEAR = ("conv_general_dilated", "dot_general")
 

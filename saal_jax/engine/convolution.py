@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from saal_jax.jaxprs import rewritten
+from saal_jax.engine.jaxprs import rewritten
 
 
 def as_matrix_products(fun, *, shared=True):

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.distances import nearest_of, squared_to
 from saal_jax.errors import InputError
 from saal_jax.keys import as_threefry
+from saal_jax.select.distances import nearest_of, squared_to
 
 
 class Selection(NamedTuple):

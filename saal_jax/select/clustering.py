@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from saal_jax.selection import kmeans_plusplus, random
+from saal_jax.select.selection import kmeans_plusplus, random
 
 _SEEDS = 500
 _LARGEST = 50  # clusters, of what is clustered as a whole

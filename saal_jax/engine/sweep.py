@@ -9,10 +9,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from saal_jax.convolution import as_matrix_products
+from saal_jax.engine.convolution import as_matrix_products
+from saal_jax.engine.memory import bytes_per_example
 from saal_jax.errors import InputError
 from saal_jax.keys import as_threefry
-from saal_jax.memory import bytes_per_example
 
 _CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not tell its memory
 _LARGEST_CHUNK = 1024

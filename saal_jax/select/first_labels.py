@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from saal_jax.errors import InputError
-from saal_jax.selection import Selection, random, top_k
+from saal_jax.select.selection import Selection, random, top_k
 
 
 def class_balanced(key, labels, ids, num_classes, k) -> Selection:

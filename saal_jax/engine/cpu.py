@@ -5,7 +5,7 @@ import platform
 
 import jax
 
-from saal_jax.jaxprs import bind, rewritten
+from saal_jax.engine.jaxprs import bind, rewritten
 
 # Reductions and products by YNNPACK, as XLA has it; convolutions by Eigen, whose gradients of kernels are up to three
 # times faster.

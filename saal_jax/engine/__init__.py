@@ -1,0 +1,1 @@
+"""What makes it fast, on one device or on many: no score and no label is known here."""
