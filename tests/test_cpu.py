@@ -12,6 +12,8 @@ from jax.test_util import check_grads
 
 from saal_jax.engine.cpu import COMPILER_OPTIONS, with_stored_operands
 
+pytestmark = pytest.mark.optimized
+
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
 KERNELS = jax.random.normal(jax.random.key(1), (2, 3, 3, 2, 2))
 
@@ -67,8 +69,6 @@ def test_kept_memory_is_used_again():
 import resource
 import jax, jax.numpy as jnp
 from saal_jax.engine.cpu import keep_memory
-
-pytestmark = pytest.mark.optimized
 keep_memory()
 step, array = jax.jit(jnp.sin), jnp.ones(2**24)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
