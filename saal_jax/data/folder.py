@@ -24,6 +24,7 @@ from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
 
 ANNOTATIONS = "val/val_annotations.txt"
+_MOST_VISITS = 100  # of one folder; links from each of n folders to the next, twice, would make 2^n ways
 _OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system keeps beside a user's images
 
 
@@ -115,7 +116,7 @@ def _tiny_imagenet(root, path):
 
 def _files(root, path):
     """The relative names of all files, links followed, hidden ones left out."""
-    found, waiting = [], [(root, "", ())]
+    found, waiting, visits = [], [(root, "", ())], Counter()
     while waiting:
         folder, prefix, above = waiting.pop()
         try:
@@ -124,6 +125,9 @@ def _files(root, path):
             raise InputError(f"{folder}: cannot be read ({error.strerror}); make it readable or remove it") from None
         if (here.st_dev, here.st_ino) in above:  # a link that leads back up
             continue
+        visits[here.st_dev, here.st_ino] += 1
+        if visits[here.st_dev, here.st_ino] > _MOST_VISITS:
+            raise InputError(f"{folder}: links lead here over and over; remove some")
         for entry, is_folder in entries:
             name = prefix + entry.name
             if "\\udc" in ascii(name):  # bytes that are no text

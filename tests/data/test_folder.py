@@ -391,3 +391,13 @@ def test_thumbnails_of_systems_are_no_images_and_a_link_to_itself_is_refused(fol
     assert read(path).digest == digest
     (path / "train/cat/round").symlink_to("round")
     refused("train/cat", "cannot be read", name=str(path))
+
+
+def test_links_that_make_ever_more_ways_to_a_folder(folder, refused):
+    path, _ = folder
+    for depth in range(40):
+        (path / f"train/cat/{depth}").mkdir()
+    for depth in range(39):
+        for way in ("left", "right"):
+            (path / f"train/cat/{depth}/{way}").symlink_to(path / f"train/cat/{depth + 1}")
+    refused("links lead here over and over", name=str(path))
