@@ -3,14 +3,12 @@
 import time
 from pathlib import Path
 
-import numpy as np
-
 from experiments.config import Config, checked
 from experiments.environment import changes, environment
 from experiments.tables import read_csv, write_csv
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
-from saal_jax.keys import GENERATOR
+from saal_jax.keys import restore_key
 from saal_jax.paths import read_json
 
 LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
@@ -72,13 +70,13 @@ def _flat(values, prefix=""):
 
 def check_flags(workdir: Path, found: dict):
     """Refuses to continue where JAX would draw otherwise than when the run was begun."""
+    new = environment()
     for _, tree, record in found.values():
-        if np.shape(tree["key"]) != (2,):
-            raise InputError(
-                f"{workdir} was begun under another JAX_DEFAULT_PRNG_IMPL: its key is not of {GENERATOR}; name another "
-                "--workdir"
-            )
-        draws, _ = changes(record.get("environment", {}), environment())
+        try:
+            restore_key(tree["key"])
+        except InputError as error:
+            raise InputError(f"{workdir}: {error}") from None
+        draws, _ = changes(record.get("environment", {}), new)
         if draws:
             raise InputError(
                 f"{workdir} was begun under other flags of JAX: {', '.join(draws)}; set them back, or name another "
@@ -110,9 +108,9 @@ def _environments(workdir):
 
 def needs_data(found: dict, config: Config) -> bool:
     """Whether only the data can tell if a finished run is that of the config, or what its tables should say."""
+    new = config.model_dump(mode="json")
     return any(
-        any(_with_defaults(record["config"]).get(key) != getattr(config, key) for key in LOCATIONS)
-        or _counts_in_the_pool(record)
+        _changed(_with_defaults(record["config"]), new).keys() & set(LOCATIONS) or _counts_in_the_pool(record)
         for _, _, record in found.values()
     )
 
@@ -122,7 +120,7 @@ def check_data(workdir: Path, found: dict, record: dict):
     for seed, (_, _, old) in found.items():
         if old["data"] != record["data"]:
             why = ""
-            if "environment" not in old:
+            if _is_of_an_older_version(old):
                 why = "; an older version wrote it, which dropped transparency, deeper folders and other suffixes"
             raise InputError(
                 f"{workdir} was begun on other images or embeddings than there are now (seed {seed}{why}): restore "
@@ -146,4 +144,11 @@ def count_in_the_data_set(found: dict, names) -> None:
 
 
 def _counts_in_the_pool(record):
-    return "environment" not in record and record["config"].get("imbalance", {"name": "natural"})["name"] != "natural"
+    return (
+        _is_of_an_older_version(record) and record["config"].get("imbalance", {"name": "natural"})["name"] != "natural"
+    )
+
+
+def _is_of_an_older_version(record):
+    """Whether a version wrote it that did not record the environment."""
+    return "environment" not in record

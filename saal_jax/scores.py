@@ -175,14 +175,11 @@ def checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn):
     if _type(images) is None or not _type(images).ndim:
         raise InputError(f"images are {described(images)}: pass one array [B, ...]")
     size, (check_outputs, check_labels) = images.shape[0], _checks(loss_fn)
-    labels = labels if labels is None else check_labels(labels, size, None)
     if any(_varies(leaf) for leaf in jax.tree.leaves((params, images, labels, rho))):
         raise InputError("inside jax.shard_map pass it check_vma=False: JAX would sum the gradients over its devices")
-    if not size:
-        return labels
-    outputs = outputs_type(apply_fn, params, images, check_outputs)
+    outputs = outputs_type(apply_fn, params, images, check_outputs) if size else None
     labels = labels if labels is None else check_labels(labels, size, outputs)
-    if check_outputs is _check_outputs:
+    if size and check_outputs is _check_outputs:
         _check_losses(outputs, labels, loss_fn, pseudo_label_fn)
     return labels
 
@@ -267,4 +264,4 @@ def _floating(found):
 
 def _varies(leaf):
     """Whether JAX tracks it as differing between the devices of a `shard_map`."""
-    return bool(jax.typeof(leaf).manual_axis_type.varying)
+    return _type(leaf) is not None and bool(_type(leaf).manual_axis_type.varying)

@@ -42,15 +42,20 @@ def saal(
     `*_diversity` spreads the choice over the range of scores by k-means++ (the published default); the others take the
     largest. `labels` is where the loss is taken: at the model's own answer, at the true one, which only a simulation
     knows (for analysis), or at the least likely class (the release names the last two and raises for them; the least
-    likely is our reading of `inverse_pseudo`). `screening` below 1 computes the clean loss of all
-    images, at the cost of one forward pass, and the score of that fraction only whose clean loss is largest.
+    likely is our reading of `inverse_pseudo`). `screening` below 1 computes the clean loss of all images, at the cost
+    of one forward pass, and the score of that fraction only whose clean loss is largest.
     """
+    options = {"rho": rho, "adaptive": adaptive, "screening": screening, "precision": precision}
+    return at_labels(choice(apply, task, pseudo_label_fn_of(labels, task), mode=mode, **options), labels, task)
+
+
+def choice(apply, task, pseudo_label_fn, *, mode, rho, adaptive, precision, screening=1.0):
+    """Returns `choose(query, answers)`, with the labels at which the loss is taken, or None for pseudo labels."""
     score, select = _MODES[mode]
     if screening < 1 and select is not top_k:
         raise InputError(
             f"screening leaves out what mode={mode} chooses from: use mode=max or mode=diff, or screening=1"
         )
-    pseudo_label_fn = least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
     at = {"loss_fn": task.loss_fn, "pseudo_label_fn": pseudo_label_fn}
     score_fn = score_at(apply, score, rho=rho, adaptive=adaptive, **at)
 
@@ -69,7 +74,12 @@ def saal(
         scores = sweep(score_fn, query.weights, arrays, available, precision=precision)
         return Acquired(select(query.key, scores, query.pool.ids, available, k), scores)
 
-    return at_labels(choose, labels, task)
+    return choose
+
+
+def pseudo_label_fn_of(labels, task):
+    """Where the loss is taken that is not taken at a true label."""
+    return least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
 
 
 def at_labels(choose, labels, task):

@@ -4,7 +4,6 @@ Cost: 4 forward passes per example; about 250 more for each of the sample.
 Scales: as `saal`; about six arrays of the size of the weights per example of the sample in flight.
 """
 
-import functools
 from typing import Annotated, Literal
 
 import jax
@@ -12,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge
 
-from saal_jax.acquisitions.saal import at_labels, saal, score_at
+from saal_jax.acquisitions.saal import at_labels, choice, pseudo_label_fn_of, score_at
 from saal_jax.bound import upper_bound_terms
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.select import selection
-from saal_jax.tasks.classification import least_likely
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")
 _SAMPLE = 1  # folded into the key of a query for the sample
@@ -40,8 +38,8 @@ def saal_bound(
     `correlation_TERM_SCORE` over the sample of each term (`loss`, `gradient`, `eigenvalue`) with each form of the score
     (`adaptive`, `plain`): NaN where one of the two is constant.
     """
-    acquire_saal = saal(apply, task, mode=mode, labels=labels, rho=rho, adaptive=adaptive, precision=precision)
-    pseudo_label_fn = least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
+    pseudo_label_fn = pseudo_label_fn_of(labels, task)
+    choose = choice(apply, task, pseudo_label_fn, mode=mode, rho=rho, adaptive=adaptive, precision=precision)
 
     def terms_and_scores(apply_fn, params, images, labels):
         options = {"rho": rho, "pseudo_label_fn": pseudo_label_fn}
@@ -56,22 +54,16 @@ def saal_bound(
 
     score_fn = score_at(apply, terms_and_scores)
 
-    def measure(query, answers):
-        pool = query.pool
+    def choose_and_measure(query, answers):
+        acquired, pool = choose(query, answers), query.pool
         key, size = jax.random.fold_in(query.key, _SAMPLE), min(sample, len(pool.ids))
         drawn = selection.random(key, pool.ids, query.available, size)
         mask = np.zeros(len(pool.ids), bool)
         mask[np.asarray(drawn.indices)[: int(drawn.count)]] = True
         found = query.sweep(score_fn, query.weights, (pool.images, answers), mask, most=size)[mask]
-        return _relations(np.float64(found))
+        return acquired._replace(metrics={**acquired.metrics, **_relations(np.float64(found))})
 
-    measured = at_labels(measure, labels, task)
-
-    def acquire(query, **answers):
-        acquired = acquire_saal(query, **answers)
-        return acquired._replace(metrics={**acquired.metrics, **measured(query, **answers)})
-
-    return functools.wraps(acquire_saal)(acquire)
+    return at_labels(choose_and_measure, labels, task)
 
 
 def _relations(found):

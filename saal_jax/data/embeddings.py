@@ -30,12 +30,11 @@ def load_embeddings(path: str, size: int) -> np.ndarray:
            [2., 3.],
            [4., 5.]], dtype=float32)
     """
+    file = user_path(path)
     try:
-        open_file(file := user_path(path)).close()  # refuses what is no regular file
+        open_file(file).close()  # refuses what is no regular file
         # what np.load does for .npy files; archives and pickles, which that takes too, are refused
         stored = np.lib.format.open_memmap(file, mode="r")
-    except InputError:
-        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except Exception as error:  # a damaged header raises many kinds

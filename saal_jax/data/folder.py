@@ -83,7 +83,7 @@ def _warn_of_the_rest(root, path, rest, classes):
         warnings.warn(f"{path}: files left out: {kinds}; the first is {min(rest)}", stacklevel=5)
     beside = {"/".join(above[:-1]) for above in classes}
     there = {entry.relative_to(root) for above in beside for entry in (root / above).iterdir() if entry.is_dir()}
-    empty = sorted(str(name) for name in there if name.parts not in classes and not name.name.startswith("."))
+    empty = sorted(str(name) for name in there if name.parts not in classes and not _is_hidden(name.name))
     if empty:
         listed = ", ".join(empty[:8]) + ", ..." * (len(empty) > 8)
         warnings.warn(f"{path}: classes left out, as they have no image: {listed}", stacklevel=5)
@@ -132,13 +132,17 @@ def _files(root, path):
             name = prefix + entry.name
             if "\\udc" in ascii(name):  # bytes that are no text
                 raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
-            if entry.name.startswith(".") or entry.name in _OF_SYSTEMS:
+            if _is_hidden(entry.name):
                 continue
             if is_folder:
                 waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
             else:
                 found.append(name)
     return found
+
+
+def _is_hidden(name):
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _is_image(name):

@@ -13,14 +13,13 @@ ARRAYS = ("train_images", "train_labels", "train_ids", "test_images", "test_labe
 
 def read(path: str, split: str, test_split: str):
     """Reads two slices of the file at `path`: two `(images, labels, ids)` and the class names."""
+    where = user_path(path)
     try:
-        with open_file(user_path(path)) as file, np.load(file) as stored:
+        with open_file(where) as file, np.load(file) as stored:
             for member in stored.zip.infolist():  # a damaged name would hide an array
                 stored.zip.open(member).close()
             arrays = {name: _member(stored, name) for name in ARRAYS if name in stored.files}
             others = [name for name in stored.files if name not in ARRAYS]
-    except InputError:
-        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except Exception as error:  # a damaged zip file and pickled objects raise many kinds
