@@ -14,7 +14,7 @@ from benchmarks.scoring import SETTINGS
 from saal_jax import max_perturbed_loss
 from saal_jax.engine.factors import value_and_factors
 from saal_jax.models import MODELS
-from saal_jax.scores import _in_flight
+from saal_jax.scores.perturbed_loss import _in_flight
 
 CHUNK = {"small_cnn 8x8": 1024, "resnet18 width 16": 128, "resnet18 width 64": 44}
 

@@ -1,12 +1,17 @@
 """Sharpness-aware active learning in JAX: which unlabelled images should be labelled next."""
 
-from saal_jax.bound import expected_gradient_length, gradient_norm, upper_bound_terms
 from saal_jax.checkpoint import load_model
 from saal_jax.engine.sweep import score_pool
 from saal_jax.errors import InputError
 from saal_jax.labels import Labels, nothing_known, tell
 from saal_jax.loop import Asked, Examples, Problem, Protocol, State, ask, fit, make_pool, seed_key, simulate
-from saal_jax.scores import max_perturbed_loss, sharpness
+from saal_jax.scores import (
+    expected_gradient_length,
+    gradient_norm,
+    max_perturbed_loss,
+    sharpness,
+    upper_bound_terms,
+)
 from saal_jax.select.selection import Selection, kmeans_plusplus, random, top_k
 
 __all__ = [

@@ -4,8 +4,8 @@ Cost: 1 forward pass per example.
 Scales: time N log N, memory N.
 """
 
-from saal_jax import uncertainty
 from saal_jax.acquisitions._scored import scored
+from saal_jax.scores import uncertainty
 
 
 def entropy(apply):

@@ -6,8 +6,8 @@ Scales: time N, and with labels=expected N C; memory one gradient, or C, per exa
 
 from typing import Literal
 
-from saal_jax import bound
 from saal_jax.acquisitions._scored import scored
+from saal_jax.scores import bound
 
 
 def gradient_norm(apply, task, *, labels: Literal["pseudo", "expected"] = "pseudo"):

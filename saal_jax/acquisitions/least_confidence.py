@@ -6,8 +6,8 @@ Scales: time N log N, or N k for `kmeans_plusplus`; memory N.
 
 from typing import Literal
 
-from saal_jax import uncertainty
 from saal_jax.acquisitions._scored import scored
+from saal_jax.scores import uncertainty
 from saal_jax.select import selection
 
 

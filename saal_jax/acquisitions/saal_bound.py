@@ -12,8 +12,7 @@ import numpy as np
 from annotated_types import Ge
 
 from saal_jax.acquisitions.saal import at_labels, choice, pseudo_label_fn_of, score_at
-from saal_jax.bound import upper_bound_terms
-from saal_jax.scores import max_perturbed_loss
+from saal_jax.scores import max_perturbed_loss, upper_bound_terms
 from saal_jax.select import selection
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from saal_jax import uncertainty
 from saal_jax.acquisitions._scored import sampled
+from saal_jax.scores import uncertainty
 
 
 def variation_ratio(sample_logits, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):

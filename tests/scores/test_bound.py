@@ -19,8 +19,8 @@ from saal_jax import (
     score_pool,
     upper_bound_terms,
 )
-from saal_jax.lanczos import largest_eigenvalue
 from saal_jax.models import small_cnn
+from saal_jax.scores.lanczos import largest_eigenvalue
 
 MODEL = small_cnn(10, width=6)  # 1,210 parameters
 DIGITS = (load_digits().images[..., None] / 16 - 0.3) / 0.4

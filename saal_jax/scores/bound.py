@@ -10,8 +10,8 @@ from jax.flatten_util import ravel_pytree
 from saal_jax.engine.convolution import as_matrix_products
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
-from saal_jax.lanczos import largest_eigenvalue
-from saal_jax.scores import checked, few_at_a_time, loss_of_one, outputs_type, with_gradients
+from saal_jax.scores.lanczos import largest_eigenvalue
+from saal_jax.scores.perturbed_loss import checked, few_at_a_time, loss_of_one, outputs_type, with_gradients
 from saal_jax.tasks.classification import check_outputs, cross_entropy_by_differences, most_likely
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skactiveml.pool import uncertainty_scores
 
 from saal_jax import InputError
-from saal_jax.uncertainty import entropy, least_confidence, margin, mutual_information, variation_ratio
+from saal_jax.scores.uncertainty import entropy, least_confidence, margin, mutual_information, variation_ratio
 
 OF_LOGITS = (entropy, least_confidence, margin)
 OF_SAMPLES = (variation_ratio, mutual_information)

@@ -15,10 +15,10 @@ from saal_jax import (
     expected_gradient_length,
     gradient_norm,
     max_perturbed_loss,
-    scores,
     sharpness,
     upper_bound_terms,
 )
+from saal_jax.scores import perturbed_loss
 
 
 def network(params, images):
@@ -123,7 +123,7 @@ def test_so_are_those_of_few_images_at_a_time(flight, monkeypatch):
 
     params, images, labels = setting()
     expected = few(params, images, labels)
-    monkeypatch.setattr(scores, "_CACHED_BYTES", flight * sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
+    monkeypatch.setattr(perturbed_loss, "_CACHED_BYTES", flight * sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
     for transform in (in_jit, in_vmap_over_params, in_vmap_over_batches, beside_a_loss):
         found, _ = transform(few, params, images, labels)
         first = found[0] if found.ndim == 2 else found
