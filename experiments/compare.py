@@ -18,16 +18,16 @@ from scipy import stats
 
 from experiments import config as configs
 from experiments.command import given_path
-from experiments.methods import needs
 from experiments.processes import check_platforms, end
 from experiments.report import figures, interval, mean_sd, read_curves
 from experiments.run import run
-from experiments.setup import make_recipe
+from experiments.setup import recipe_of
 from experiments.tables import read_csv
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.engine.cpu import keep_memory
 from saal_jax.errors import InputError
 from saal_jax.recipes import RECIPES
+from saal_jax.spec import needs
 
 # The defaults of a recipe are those of its paper, for thousands of labels; these are for fewer than a hundred at first.
 FOR_FEW_LABELS = {"semi_supervised_loss_prediction": {"left_out": 2, "unlabelled_batch": 128}}
@@ -118,7 +118,7 @@ def _recipes(base, first):
 
 
 def _offered(config):
-    return make_recipe(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers.keys()
+    return recipe_of(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers.keys()
 
 
 def table(runs: dict, root: Path) -> str:

@@ -31,6 +31,8 @@ from saal_jax.select.first_labels import FIRST_LABELS
 
 SECTIONS = {
     "imbalance": IMBALANCES,
+    "initial_selection": FIRST_LABELS,
+    "augmentation": AUGMENTATIONS,
     "model": MODELS,
     "optimizer": OPTIMIZERS,
     "recipe": RECIPES,
@@ -108,7 +110,9 @@ class Config(Section):
         Field(min_length=1, description="one run each, compared pairwise"),
     ]
     initial_labels: Count = Field(description="labels before the first query")
-    initial_selection: Literal[tuple(FIRST_LABELS)] = Field("class_balanced", description="class_balanced or random")
+    initial_selection: _choice(FIRST_LABELS) = Field(
+        {"name": "class_balanced"}, validate_default=True, description=_described(FIRST_LABELS)
+    )
     query_size: Count = Field(description="labels bought per cycle")
     cycles: Count = Field(description="queries")
     epochs: Count | None = Field(None, description="passes over the labelled images in each cycle")
@@ -118,7 +122,9 @@ class Config(Section):
     batch_size: Count = Field(description="of training; the last batch of an epoch may be smaller")
     pool_subset: Count | None = Field(None, description="random candidates per query; none = all")
     warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
-    augmentation: Literal[tuple(AUGMENTATIONS)] = Field(None, description="crop_and_flip or none")
+    augmentation: _choice(AUGMENTATIONS) = Field(
+        {"name": "none"}, validate_default=True, description=_described(AUGMENTATIONS)
+    )
     mean: Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
         None, description="per channel, of images in 0..1; none = the pool's own"
     )
@@ -129,6 +135,11 @@ class Config(Section):
     optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))
     recipe: _choice(RECIPES) = Field({"name": "supervised"}, validate_default=True, description=_described(RECIPES))
     acquisition: _choice(ACQUISITIONS) = Field(description=_described(ACQUISITIONS))
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, values):
+        return with_sections(values)
 
     @pydantic.field_validator("seeds")
     @classmethod
@@ -155,7 +166,7 @@ class Config(Section):
         """This config with some keys changed; sections are merged, and start afresh where their name changes."""
         values = self.model_dump()
         for key, value in changes.items():
-            section = values.get(key)
+            section, value = values.get(key), _section(key, value)
             if isinstance(section, dict) and isinstance(value, dict):
                 renamed = value.get("name", section["name"]) != section["name"]
                 value = value if renamed else {**section, **value}
@@ -163,8 +174,21 @@ class Config(Section):
         return checked(values)
 
 
+def _section(key, value):
+    """A name stands for a section of that name with all its defaults."""
+    if key in SECTIONS and (value is None or isinstance(value, str)):
+        return {"name": value or "none"}
+    return value
+
+
+def with_sections(values: dict) -> dict:
+    """`values`, with a name alone written as a section."""
+    return {key: _section(key, value) for key, value in values.items()}
+
+
 def checked(values: dict) -> Config:
     """The config of these values, or an InputError that names the first wrong key and the nearest valid one."""
+    values = with_sections(values)
     try:
         return Config.model_validate(values)
     except pydantic.ValidationError as error:
@@ -226,14 +250,14 @@ def override(config: Config, assignments: list[str]) -> Config:
         if not equals:
             raise InputError(f"{assignment}: write --config.{key}=VALUE")
         section, dot, option = key.partition(".")
-        has_keys = isinstance(getattr(config, section, None), Section)
-        if dot and section in Config.model_fields and not has_keys:
+        if dot and section in Config.model_fields and section not in SECTIONS:
             raise InputError(f"{assignment}: {section} has no keys of its own; write --config.{section}=VALUE")
         if dot:
             changes.setdefault(section, {})
             changes[section] |= {option: _parsed(text)}
-        elif has_keys:
-            raise InputError(f"{assignment}: {section} has several keys; write --config.{section}.name={text}")
+        elif section in SECTIONS:
+            changes.setdefault(section, {})
+            changes[section] |= {"name": "none" if text.lower() == "none" else text}
         else:
             changes[section] = _parsed(text)
     return config.but(**changes)

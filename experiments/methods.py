@@ -13,6 +13,7 @@ from typing import NamedTuple
 from experiments.config import options_of
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.recipes import OFFERS, RECIPES
+from saal_jax.spec import needs
 
 
 class Method(NamedTuple):
@@ -49,12 +50,6 @@ def _lines(text):
         else:
             joined.append(line)
     return joined
-
-
-def needs(acquisition: str) -> list[str]:
-    """What an acquisition needs of a recipe, by name."""
-    parameters = inspect.signature(ACQUISITIONS[acquisition]).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
 
 
 def listing() -> str:

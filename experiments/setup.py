@@ -1,6 +1,6 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
-import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,9 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.environment import environment
-from experiments.methods import needs
 from saal_jax import data
-from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
@@ -19,12 +17,9 @@ from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
-from saal_jax.models import MODELS
-from saal_jax.optimizers import OPTIMIZERS
-from saal_jax.preprocessing import AUGMENTATIONS, normalize
-from saal_jax.recipes import OFFERS, RECIPES
-from saal_jax.tasks.classification import classification
-from saal_jax.training import Ingredients, Recipe
+from saal_jax.select.first_labels import FIRST_LABELS
+from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
+from saal_jax.training import Recipe
 
 
 class Setup(NamedTuple):
@@ -35,12 +30,14 @@ class Setup(NamedTuple):
     positions: np.ndarray  # of the pool's images among all that `names` has, which an imbalance may have left out
     names: np.ndarray
     class_names: tuple
+    select_first: Callable  # one of FIRST_LABELS
     record: dict  # what a checkpoint tells about its model and data, beside the history
 
     def first(self, seed: int) -> Asked:
         """The first images that a seed labels."""
         problem = self.problem
-        return first_labels(seed_key(seed), problem.protocol, problem.pool, self.answers, len(self.class_names))
+        k, classes = problem.protocol.initial_labels, len(self.class_names)
+        return first_labels(seed_key(seed), self.select_first, k, problem.pool, self.answers, classes)
 
     def oracle(self, indices) -> np.ndarray:
         """The true labels of these images."""
@@ -68,17 +65,19 @@ def build(config, data_dir) -> Setup:
             )
     classes = len(loaded.class_names)
     _check_memory(config, classes, images.shape[1:])
-    recipe = make_recipe(config, classes, images.shape[1:], mean, std)
+    recipe = recipe_of(config, classes, images.shape[1:], mean, std)
     test = Examples(jnp.asarray(loaded.test.images), loaded.test.labels)
     protocol = Protocol(*(getattr(config, key) for key in Protocol._fields))
     pool = make_pool(images, train.ids, embeddings)
-    problem = Problem(recipe.offers["task"], pool, test, recipe, fitted(config, recipe), protocol)
+    acquire = make_acquisition(config.acquisition.model_dump(), recipe.offers, config.recipe.name)
+    problem = Problem(recipe.offers["task"], pool, test, recipe, acquire, protocol)
     setup = Setup(
         problem,
         train.labels,
         positions,
         loaded.train.ids,
         loaded.class_names,
+        bound(FIRST_LABELS, config.initial_selection.model_dump()),
         {
             "model": {**config.model.model_dump(), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
@@ -98,7 +97,7 @@ def build(config, data_dir) -> Setup:
 
 def _check_memory(config, num_classes, image_shape):
     """Refuses a network whose weights and gradients alone are more than this machine's memory."""
-    model = call(MODELS, {**config.model.model_dump(), "num_classes": num_classes})
+    model = make_model(config.model.model_dump(), num_classes)
     shapes = jax.eval_shape(model.init, make_key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).params
     size, memory = (2 * sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))) / 2**30, machine_bytes() / 2**30
     if size > memory:
@@ -109,17 +108,13 @@ def _check_memory(config, num_classes, image_shape):
         )
 
 
-def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
-    """The recipe with model and optimizer, for all devices there are. Nothing is computed yet."""
-    ingredients = Ingredients(
-        call(MODELS, {**config.model.model_dump(), "num_classes": num_classes}),
-        call(OPTIMIZERS, config.optimizer.model_dump()),
-        classification(num_classes, AUGMENTATIONS[config.augmentation]),
-        functools.partial(normalize, mean=mean, std=std),
-        image_shape,
-        mesh=all_devices(),
+def recipe_of(config, num_classes, image_shape, mean, std) -> Recipe:
+    """The config's recipe, for all devices there are. Nothing is computed yet."""
+    model, optimizer, augmentation, recipe = (
+        getattr(config, key).model_dump() for key in ("model", "optimizer", "augmentation", "recipe")
     )
-    return call(RECIPES, config.recipe.model_dump(), ingredients)
+    options = {"optimizer": optimizer, "augmentation": augmentation, "mesh": all_devices()}
+    return make_recipe(recipe, model, num_classes, image_shape, mean, std, **options)
 
 
 def _pool_of(config, loaded):
@@ -133,22 +128,3 @@ def _pool_of(config, loaded):
     embeddings = load_embeddings(config.embeddings, len(loaded.train.ids))
     digest = f"{loaded.digest} {embeddings_digest(embeddings)}"
     return train, positions, embeddings[positions], digest
-
-
-def call(registry, options, *args):
-    """Calls the function `options["name"]` of the registry with the other options."""
-    options = dict(options)
-    return registry[options.pop("name")](*args, **options)
-
-
-def fitted(config, recipe):
-    """The acquisition, given what it needs of the recipe. Raises InputError where that does not offer it."""
-    needed = needs(config.acquisition.name)
-    missing = [name for name in needed if name not in recipe.offers]
-    if missing:
-        what, offered_by = OFFERS[missing[0]]
-        raise InputError(
-            f"acquisition {config.acquisition.name} needs {missing[0]} ({what}), which recipe {config.recipe.name} "
-            f"does not offer here: use --config.{offered_by}"
-        )
-    return call(ACQUISITIONS, config.acquisition.model_dump(), *(recipe.offers[name] for name in needed))

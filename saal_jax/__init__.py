@@ -1,6 +1,5 @@
 """Sharpness-aware active learning in JAX: which unlabelled images should be labelled next."""
 
-from saal_jax.checkpoint import load_model
 from saal_jax.engine.sweep import score_pool
 from saal_jax.errors import InputError
 from saal_jax.labels import Labels, nothing_known, tell
@@ -13,6 +12,7 @@ from saal_jax.scores import (
     upper_bound_terms,
 )
 from saal_jax.select.selection import Selection, kmeans_plusplus, random, top_k
+from saal_jax.spec import load_model
 
 __all__ = [
     "Asked",

@@ -1,8 +1,7 @@
-"""Orbax checkpoints between cycles, each with a digest of what it holds, and the way back to a model."""
+"""Orbax checkpoints between cycles, each with a digest of what it holds."""
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import logging
@@ -17,14 +16,6 @@ import orbax.checkpoint as ocp
 from flax import serialization
 
 from saal_jax.errors import InputError, one_line
-from saal_jax.keys import make_key
-from saal_jax.models import MODELS
-from saal_jax.optimizers import sgd
-from saal_jax.paths import user_path
-from saal_jax.preprocessing import normalize
-from saal_jax.recipes import RECIPES
-from saal_jax.tasks.classification import classification
-from saal_jax.training import Ingredients
 
 _KEPT = 2
 _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE)  # no sign of damage
@@ -114,50 +105,6 @@ def saved_seeds(root) -> list[int]:
 def into(target, tree):
     """`tree`, as `load_newest` returns it, in the structure of `target`."""
     return serialization.from_state_dict(target, tree)
-
-
-def load_model(workdir, seed: int | None = None):
-    """Loads the last trained model of a run, to score or classify images of one's own.
-
-    Args:
-      workdir: the directory of a run of `experiments.run`.
-      seed: which of its seeds; `None` is the lowest that has a checkpoint.
-
-    Returns:
-      `(apply_fn, params)`, with `apply_fn(params, images[B, H, W, C]) -> logits[B, num_classes]` in evaluation mode, on
-      images in the range 0..255 as they are stored (it normalises), and `params` the trained weights alone: both go
-      straight into `max_perturbed_loss`.
-
-    Raises:
-      InputError: there is no readable checkpoint of that seed.
-
-    Example (after `make run`):
-      apply_fn, params = saal_jax.load_model("results/digits_saal")
-      scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
-    """
-    root = user_path(workdir) / "checkpoints"
-    seeds = saved_seeds(root) if seed is None else [seed]
-    found = next(filter(None, (load_newest(root / f"seed_{seed}") for seed in seeds)), None)
-    if found is None:
-        which = "" if seed is None else f" of seed {seed}"
-        raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")
-    _, tree, record = found
-    model, recipe = (dict(record[part]) for part in ("model", "recipe"))
-    ingredients = Ingredients(
-        MODELS[model.pop("name")](**model),
-        sgd(),  # no matter which: nothing is trained
-        classification(record["model"]["num_classes"]),
-        functools.partial(normalize, mean=record["mean"], std=record["std"]),
-        tuple(record["image_shape"]),
-    )
-    made = RECIPES[recipe.pop("name")](ingredients, **recipe)
-    target = jax.eval_shape(made.init, make_key(0)).weights
-    weights = jax.tree.map(jax.numpy.asarray, into(target, tree["train"]["weights"]))
-
-    def apply_fn(params, images):
-        return made.offers["apply"](weights._replace(params=params), images)
-
-    return apply_fn, weights.params
 
 
 @contextlib.contextmanager

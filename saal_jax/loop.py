@@ -17,7 +17,6 @@ from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.labels import Labels, nothing_known, tell
 from saal_jax.pool import Pool, Query, stable_ids, subset
-from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
 
@@ -29,7 +28,6 @@ class Protocol(NamedTuple):
     """The numbers of an experiment: how many labels when, and how long to train."""
 
     initial_labels: int
-    initial_selection: str
     query_size: int
     cycles: int
     epochs: int | None
@@ -108,11 +106,10 @@ def capacity(protocol: Protocol, pool: Pool) -> int:
     return min(len(pool.ids), protocol.initial_labels + protocol.cycles * protocol.query_size)
 
 
-def first_labels(key: jax.Array, protocol: Protocol, pool: Pool, classes: np.ndarray, num_classes: int) -> Asked:
-    """The first examples to label, the same for every method; a balanced choice looks at their `classes[N]`."""
+def first_labels(key: jax.Array, select: Callable, k: int, pool: Pool, classes: np.ndarray, num_classes: int) -> Asked:
+    """The first `k` examples to label, the same for every method; a balanced `select` looks at their `classes[N]`."""
     label_key, _ = jax.random.split(jax.random.fold_in(key, _START))
-    select = FIRST_LABELS[protocol.initial_selection]
-    chosen = np.asarray(select(label_key, classes, pool.ids, num_classes, protocol.initial_labels).indices)
+    chosen = np.asarray(select(label_key, classes, pool.ids, num_classes, k).indices)
     return Asked(chosen, np.full(len(chosen), np.nan), None, {})
 
 

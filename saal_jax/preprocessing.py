@@ -1,7 +1,10 @@
 """From stored uint8 images to what a network sees."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 
 
 def normalize(images, mean, std):
@@ -10,7 +13,7 @@ def normalize(images, mean, std):
     return (images.astype(jnp.float32) / 255 - mean[None, None, None]) / std[None, None, None]
 
 
-def crop_and_flip(key, images, padding=4):
+def crop_and_flip(key, images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4):
     """Each image shifted at random by up to `padding` pixels (black comes in) and mirrored with probability 1/2."""
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
@@ -30,4 +33,4 @@ def unchanged(key, images):
     return images
 
 
-AUGMENTATIONS = {None: unchanged, "crop_and_flip": crop_and_flip}
+AUGMENTATIONS = {"none": unchanged, "crop_and_flip": crop_and_flip}

@@ -19,10 +19,11 @@ from saal_jax.optimizers import adam, sgd
 from saal_jax.pool import Query
 from saal_jax.preprocessing import normalize, unchanged
 from saal_jax.recipes import RECIPES
+from saal_jax.select.first_labels import class_balanced
 from saal_jax.tasks.classification import classification
 from saal_jax.training import Ingredients
 
-PROTOCOL = Protocol(6, "class_balanced", 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
+PROTOCOL = Protocol(6, 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
 
 
 def split(size, seed, name):
@@ -63,7 +64,7 @@ def problem_of(acquire=SAAL, protocol=PROTOCOL, recipe=RECIPE, test=TEST):
 
 
 def first(seed, protocol=PROTOCOL):
-    return first_labels(seed_key(seed), protocol, POOL, ANSWERS, 3)
+    return first_labels(seed_key(seed), class_balanced, protocol.initial_labels, POOL, ANSWERS, 3)
 
 
 def oracle(indices):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.preprocessing import crop_and_flip, normalize
+from saal_jax.preprocessing import AUGMENTATIONS, crop_and_flip, normalize
+from saal_jax.spec import bound
 
 
 def test_normalize():
@@ -27,3 +28,10 @@ def test_every_crop_is_a_window_of_the_padded_image_and_all_occur():
     assert len(set(seen)) > 150  # of 162; some corners leave the image nearly black, and so alike
     flipped = np.mean([step == -1 for *_, step in seen])
     assert 0.4 < flipped < 0.6
+
+
+def test_the_padding_is_an_option():
+    images = jnp.arange(2 * 4 * 4 * 1, dtype=jnp.uint8).reshape(2, 4, 4, 1)
+    augment = bound(AUGMENTATIONS, {"name": "crop_and_flip", "padding": 0})
+    for image, augmented in zip(images, augment(jax.random.key(1), images), strict=True):
+        assert any(jnp.array_equal(augmented, as_it_was) for as_it_was in (image, image[:, ::-1]))

@@ -30,12 +30,12 @@ adam = {"optimizer": {"name": "adam", "learning_rate": 1e-3}, "warm_start": Fals
 
 # What the other papers share: SGD at .1 on batches of 128 for 200 epochs, a first set drawn at random.
 sgd = config.but(
-    initial_selection="random",
+    initial_selection={"name": "random"},
     epochs=200,
     batch_size=128,
     pool_subset=None,
     warm_start=False,
-    augmentation="crop_and_flip",
+    augmentation={"name": "crop_and_flip"},
     optimizer={"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "step"},
     acquisition={"name": "random"},
 )

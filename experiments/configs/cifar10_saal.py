@@ -12,7 +12,7 @@ from experiments.configs import _published
 
 config = _published.config.but(
     dataset="cifar10",
-    augmentation="crop_and_flip",
+    augmentation={"name": "crop_and_flip"},
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
 )

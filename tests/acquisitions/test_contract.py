@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.methods import listing, methods, needs
+from experiments.methods import listing, methods
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.engine.sweep import score_available
 from saal_jax.pool import Pool, Query
 from saal_jax.recipes import OFFERS
+from saal_jax.spec import needs
 from saal_jax.tasks.classification import classification
 
 SIZE, CLASSES = 48, 3

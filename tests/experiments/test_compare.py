@@ -5,8 +5,8 @@ import pytest
 
 from experiments import compare
 from experiments import config as configs
-from experiments.methods import needs
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.spec import needs
 
 QUICK = ["--config.dataset=digits[:15%]", "--config.cycles=1", "--config.epochs=1", "--config.model.width=2"]
 

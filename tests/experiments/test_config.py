@@ -25,7 +25,9 @@ BASE = configs.load("digits_saal")
             f"config.acquisition.name='sal': not one of {', '.join(ACQUISITIONS)}; did you mean saal?",
         ),
         ("model.name=resnet", "config.model.name='resnet': not one of resnet18, small_cnn; did you mean resnet18?"),
-        ("acquisition=random", "write --config.acquisition.name=random"),
+        ("acquisition=rando", "config.acquisition.name='rando': not one of"),
+        ("initial_selection=entropy", "config.initial_selection.name='entropy': not one of class_balanced, random"),
+        ("augmentation.padding=-1", "config.augmentation.padding: there is no such key"),
         ("cycles=0", "config.cycles=0: input should be greater than 0"),
         ("query_size=-1", "config.query_size=-1: input should be greater than 0"),
         ("cycles=2.5", "config.cycles=2.5: input should be a valid integer"),
@@ -36,7 +38,7 @@ BASE = configs.load("digits_saal")
         ("seeds=1,2,2", "config.seeds=(1, 2, 2): each seed may be named once"),
         ("seeds=[]", "config.seeds=[]"),
         ("pool_subset=3", "config.pool_subset=3: query_size is 10: let it be at least that"),
-        ("augmentation=flip", "config.augmentation='flip': not one of None, crop_and_flip"),
+        ("augmentation=flip", "config.augmentation.name='flip': not one of none, crop_and_flip"),
         ("seeds=4294967296", "config.seeds.0=4294967296: input should be less than 4294967296"),
         ("seeds.bar=1", "seeds has no keys of its own; write --config.seeds=VALUE"),
         ("acquisition.rho=1e999", "config.acquisition.rho=inf: input should be a finite number"),
@@ -72,7 +74,7 @@ def test_values_are_typed():
         [
             "--config.seeds=7",
             "--config.pool_subset=None",
-            "--config.augmentation=none",
+            "--config.augmentation=None",
             "--config.warm_start=true",
             "--config.acquisition.rho=1",
             "--config.acquisition.adaptive=false",
@@ -84,7 +86,7 @@ def test_values_are_typed():
     assert (
         config.seeds == (7,)
         and config.pool_subset is None
-        and config.augmentation is None
+        and config.augmentation.name == "none"
         and config.warm_start is True
     )
     assert config.acquisition.rho == 1.0 and config.acquisition.adaptive is False
@@ -97,6 +99,17 @@ def test_a_new_name_starts_its_section_afresh():
     assert config.acquisition.model_dump() == {"name": "random"}
     assert config.optimizer.rho == 0.05
     assert configs.override(BASE, ["--config.model.width=3"]).model.name == "small_cnn"
+
+
+def test_a_name_alone_stands_for_its_section():
+    config = configs.override(
+        BASE, ["--config.acquisition=random", "--config.augmentation=crop_and_flip", "--config.augmentation.padding=2"]
+    )
+    assert config.acquisition.model_dump() == {"name": "random"}
+    assert config.augmentation.model_dump() == {"name": "crop_and_flip", "padding": 2}
+    older = BASE.model_dump() | {"augmentation": None, "initial_selection": "random"}  # as they were recorded
+    assert configs.checked(older) == BASE.but(initial_selection={"name": "random"})
+    assert configs.checked(older | {"augmentation": "crop_and_flip"}).augmentation.padding == 4
 
 
 @pytest.mark.parametrize("name", configs.names())
@@ -187,7 +200,7 @@ def test_the_published_protocols_of_the_neighbours(name, first, query_size, cycl
     config = configs.load(name)
     found = (config.initial_labels, config.query_size, config.cycles, config.pool_subset)
     assert found == (first, query_size, cycles, subset) and first + cycles * query_size == last
-    assert (config.epochs, config.batch_size, config.initial_selection) == (200, 128, "random")
+    assert (config.epochs, config.batch_size, config.initial_selection.name) == (200, 128, "random")
     assert config.optimizer.model_dump() == {
         "name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4,
         "schedule": "constant" if "stconal" in name else "step",

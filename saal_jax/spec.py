@@ -1,0 +1,120 @@
+"""From names and options, as a config or a checkpoint has them, to functions.
+
+An option is a keyword-only argument of the function of that name; what an acquisition needs of a recipe are its others.
+"""
+
+import functools
+import inspect
+
+import jax
+
+from saal_jax import checkpoint
+from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.errors import InputError
+from saal_jax.keys import make_key
+from saal_jax.models import MODELS
+from saal_jax.optimizers import OPTIMIZERS
+from saal_jax.paths import user_path
+from saal_jax.preprocessing import AUGMENTATIONS, normalize
+from saal_jax.recipes import OFFERS, RECIPES
+from saal_jax.tasks.classification import classification
+from saal_jax.training import Ingredients, Recipe
+
+
+def call(registry: dict, options: dict, *args, **more):
+    """Calls the function `options["name"]` of the registry with the other options."""
+    options = dict(options)
+    return registry[options.pop("name")](*args, **options, **more)
+
+
+def bound(registry: dict, options: dict):
+    """The function `options["name"]` of the registry, given the other options."""
+    options = dict(options)
+    return functools.partial(registry[options.pop("name")], **options)
+
+
+def make_model(model: dict, num_classes: int):
+    """The network of these options."""
+    return call(MODELS, {**model, "num_classes": num_classes})
+
+
+def make_recipe(
+    recipe: dict,
+    model: dict,
+    num_classes: int,
+    image_shape: tuple,
+    mean,
+    std,
+    *,
+    optimizer: dict | None = None,
+    augmentation: dict | None = None,
+    mesh=None,
+) -> Recipe:
+    """The recipe with model and optimizer, for the devices of `mesh`. Nothing is computed yet."""
+    augment = bound(AUGMENTATIONS, augmentation or {"name": "none"})
+    ingredients = Ingredients(
+        make_model(model, num_classes),
+        call(OPTIMIZERS, optimizer or {"name": "sgd"}),
+        classification(num_classes, augment),
+        functools.partial(normalize, mean=mean, std=std),
+        tuple(image_shape),
+        mesh,
+    )
+    return call(RECIPES, recipe, ingredients)
+
+
+def needs(acquisition: str) -> list[str]:
+    """What an acquisition needs of a recipe, by name."""
+    parameters = inspect.signature(ACQUISITIONS[acquisition]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+
+
+def make_acquisition(acquisition: dict, offers: dict, recipe_name: str):
+    """The acquisition, given what it needs of what a recipe offers. Raises InputError where that is missing."""
+    needed = needs(acquisition["name"])
+    missing = [name for name in needed if name not in offers]
+    if missing:
+        what, offered_by = OFFERS[missing[0]]
+        raise InputError(
+            f"acquisition {acquisition['name']} needs {missing[0]} ({what}), which recipe {recipe_name} does not offer "
+            f"here: use {offered_by}"
+        )
+    return call(ACQUISITIONS, acquisition, *(offers[name] for name in needed))
+
+
+def load_model(workdir, seed: int | None = None):
+    """Loads the last trained model of a run, to score or classify images of one's own.
+
+    Args:
+      workdir: the directory of a run of `experiments.run`.
+      seed: which of its seeds; `None` is the lowest that has a checkpoint.
+
+    Returns:
+      `(apply_fn, params)`, with `apply_fn(params, images[B, H, W, C]) -> logits[B, num_classes]` in evaluation mode, on
+      images in the range 0..255 as they are stored (it normalises), and `params` the trained weights alone: both go
+      straight into `max_perturbed_loss`.
+
+    Raises:
+      InputError: there is no readable checkpoint of that seed.
+
+    Example (after `make run`):
+      apply_fn, params = saal_jax.load_model("results/digits_saal")
+      scores = saal_jax.max_perturbed_loss(apply_fn, params, images)
+    """
+    root = user_path(workdir) / "checkpoints"
+    seeds = checkpoint.saved_seeds(root) if seed is None else [seed]
+    found = next(filter(None, (checkpoint.load_newest(root / f"seed_{seed}") for seed in seeds)), None)
+    if found is None:
+        which = "" if seed is None else f" of seed {seed}"
+        raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")
+    _, tree, record = found
+    model = dict(record["model"])
+    num_classes = model.pop("num_classes")
+    recipe = make_recipe(record["recipe"], model, num_classes, record["image_shape"], record["mean"], record["std"])
+    target = jax.eval_shape(recipe.init, make_key(0)).weights
+    weights = jax.tree.map(jax.numpy.asarray, checkpoint.into(target, tree["train"]["weights"]))
+
+    def apply_fn(params, images):
+        return recipe.apply(weights._replace(params=params), images)
+
+    return apply_fn, weights.params
