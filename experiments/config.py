@@ -216,11 +216,8 @@ def load(name: str) -> Config:
             )
         return checked(module.config.model_dump())  # whatever was done to it
     today = name.replace("_random_small", "_saal_small").replace("_random", "_saal")
-    if name not in names() and today in names():  # what these names were for, until configs named no acquisition alone
-        raise InputError(
-            f"--config={name}: now it is --config={today} --config.acquisition.name=random; what was begun in "
-            f"results/{name} is continued with --workdir=results/{name}"
-        )
+    if name not in names() and today in names():  # an older version's
+        raise InputError(f"--config={name}: write --config={today} --config.acquisition.name=random")
     if name not in names():
         known = "`python -m experiments.run --help` lists them all"
         raise InputError(f"--config={name}: there is no such config{_nearest(name, names())}; {known}")

@@ -35,9 +35,8 @@ def environment() -> dict:
 def changes(old: dict, new: dict) -> tuple[list[str], list[str]]:
     """What changed that alters draws, and what alters rounding only, each as `name old -> new`.
 
-    What `old` lacks, because the version that wrote it did not record it, counts as unchanged, a flag as JAX's default.
+    What `old` lacks, because the version that wrote it did not record it, counts as unchanged.
     """
-    old = DRAWS | old
     altered = [f"{key} {old[key]} -> {value}" for key, value in new.items() if old.get(key, value) != value]
     draws = [change for change in altered if change.split()[0] in DRAWS]
     return draws, [change for change in altered if change not in draws]

@@ -104,7 +104,6 @@ def run(config, directory, data_dir=None, dry_run=False):
             setup = build(config, data_dir)
             agree("images", setup.record["data"])
             workdir.check_data(directory, found, setup.record)
-            workdir.count_in_the_data_set(found, setup.names)
         if not starts:
             print(f"{directory} is finished: seeds {', '.join(map(str, config.seeds))} have all their cycles")
             return None if dry_run else on_first(finish, directory, config, records)

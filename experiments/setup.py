@@ -15,7 +15,7 @@ from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.engine.devices import all_devices
 from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError
-from saal_jax.keys import make_key
+from saal_jax.keys import DRAWS, make_key
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
@@ -27,8 +27,7 @@ class Setup(NamedTuple):
 
     problem: Problem
     answers: np.ndarray  # the true label of each image of the pool, which only the oracle and the first labels look at
-    positions: np.ndarray  # of the pool's images among all that `names` has, which an imbalance may have left out
-    names: np.ndarray
+    positions: np.ndarray  # of the pool's images in the data set, of which an imbalance may have left some out
     class_names: tuple
     select_first: Callable  # one of FIRST_LABELS
     record: dict  # what a checkpoint tells about its model and data, beside the history
@@ -75,7 +74,6 @@ def build(config, data_dir) -> Setup:
         problem,
         train.labels,
         positions,
-        loaded.train.ids,
         loaded.class_names,
         bound(FIRST_LABELS, config.initial_selection.model_dump()),
         {
@@ -89,6 +87,7 @@ def build(config, data_dir) -> Setup:
             "class_names": list(loaded.class_names),
             "class_counts": np.bincount(train.labels, minlength=classes).tolist(),
             "environment": environment(),
+            "draws": DRAWS,
         },
     )
     setup.first(config.seeds[0])  # refuses what cannot be begun

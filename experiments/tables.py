@@ -38,7 +38,7 @@ def write_tables(workdir: Path, config: Config, records: dict):
     ]
     write_csv(workdir / "class_accuracies.csv", *_wide(classes, ("balanced_accuracy", *by_class)))
     write_csv(workdir / "class_counts.csv", ("seed", "cycle", "of", *by_class), _class_counts(records))
-    asked = [(seed, number, found) for seed, number, cycle in cycles if (found := cycle.get("query_metrics"))]
+    asked = [(seed, number, found) for seed, number, cycle in cycles if (found := cycle["query_metrics"])]
     if asked:
         write_csv(workdir / "query_metrics.csv", *_wide(asked))
     first = [
@@ -56,9 +56,7 @@ def write_tables(workdir: Path, config: Config, records: dict):
     ]
     write_csv(workdir / "selections.csv", SELECTIONS, chosen)
     digests = [
-        [seed, number, array, digest]
-        for seed, number, cycle in cycles
-        for array, digest in cycle.get("digests", {}).items()  # not written by older versions
+        [seed, number, array, digest] for seed, number, cycle in cycles for array, digest in cycle["digests"].items()
     ]
     write_csv(workdir / "digests.csv", DIGESTS, digests)
     timings = [
@@ -95,13 +93,12 @@ def _class_counts(records):
         for number, cycle in enumerate(record["history"]):
             labelled = labelled + np.bincount(cycle["queried"]["label"], minlength=len(labelled))
             yield [seed, number, "labelled", *labelled.tolist()]
-            if "class_counts" in record:  # not written by older versions
-                yield [seed, number, "pool", *(np.array(record["class_counts"]) - labelled).tolist()]
+            yield [seed, number, "pool", *(np.array(record["class_counts"]) - labelled).tolist()]
 
 
 def _peaks(cycle):
-    """MiB by phase; empty in what older versions wrote."""
-    return [f"{cycle['peak_bytes'][phase] / 2**20:.0f}" if "peak_bytes" in cycle else "" for phase in PHASES]
+    """MiB by phase."""
+    return [f"{cycle['peak_bytes'][phase] / 2**20:.0f}" for phase in PHASES]
 
 
 def _columns(cycle, *names):

@@ -8,8 +8,7 @@ from experiments.environment import changes, environment
 from experiments.tables import read_csv, write_csv
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
-from saal_jax.keys import restore_key
-from saal_jax.paths import read_json
+from saal_jax.keys import DRAWS, restore_key
 
 LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
 
@@ -17,8 +16,8 @@ LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no
 def load(workdir: Path, config: Config) -> dict:
     """What a run has to continue from: the newest intact checkpoint `(cycle, tree, record)` of every seed that has one.
 
-    Refuses a run that was begun with another config, except for more cycles or more seeds, and results whose
-    checkpoints are gone.
+    Refuses a run that was begun with another config, except for more cycles or more seeds, or by a version that draws
+    otherwise, and results whose checkpoints are gone.
     """
     root = workdir / "checkpoints"
     saved = checkpoint.saved_seeds(root)
@@ -30,8 +29,13 @@ def load(workdir: Path, config: Config) -> dict:
     for seed, (cycle, _, record) in found.items():
         if record["seed"] != seed:
             raise InputError(f"{root}/seed_{seed} holds checkpoints of seed {record['seed']}: move them back")
-        if len(record["history"]) != cycle + 1:
-            raise InputError(f"{root}/seed_{seed}/{cycle} is a copy of another cycle's checkpoint: remove it")
+        begun = record.get("draws", 1)
+        if begun != DRAWS:
+            than = "an earlier" if begun < DRAWS else "a later"
+            raise InputError(
+                f"{workdir} was begun by {than} version of saal_jax, which draws otherwise ({begun}, here {DRAWS}): "
+                "continue it with that version, or name another --workdir"
+            )
         changed = _changed(_with_defaults(record["config"]), new)
         if cycle <= config.cycles:
             changed.pop("cycles", None)
@@ -76,7 +80,7 @@ def check_flags(workdir: Path, found: dict):
             restore_key(tree["key"])
         except InputError as error:
             raise InputError(f"{workdir}: {error}") from None
-        draws, _ = changes(record.get("environment", {}), new)
+        draws, _ = changes(record["environment"], new)
         if draws:
             raise InputError(
                 f"{workdir} was begun under other flags of JAX: {', '.join(draws)}; set them back, or name another "
@@ -90,28 +94,25 @@ def write_environment(workdir: Path, found: dict) -> list[str]:
     rows = [*before, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **new}]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_csv(workdir / "environments.csv", columns, [[row.get(name, "") for name in columns] for row in rows])
-    (workdir / "environment.json").unlink(missing_ok=True)
-    last = before[-1] if before else {}
-    each = [changes(record.get("environment", last), new)[1] for _, _, record in found.values()]
+    each = [changes(record["environment"], new)[1] for _, _, record in found.values()]
     return list(dict.fromkeys(change for altered in each for change in altered))
 
 
 def _environments(workdir):
-    """The environments of all starts so far; that of older versions, which kept the last one as JSON, is the first."""
-    for read in (lambda: read_csv(workdir / "environments.csv"), lambda: [read_json(workdir / "environment.json")]):
-        try:
-            return [{name: value or "" for name, value in row.items() if name} for row in read()]
-        except (OSError, ValueError, AttributeError):  # none yet, or not ours
-            pass
-    return []
+    """The environments of all starts so far."""
+    try:
+        return [
+            {name: value or "" for name, value in row.items() if name} for row in read_csv(workdir / "environments.csv")
+        ]
+    except (OSError, ValueError, AttributeError):  # none yet, or not ours
+        return []
 
 
 def needs_data(found: dict, config: Config) -> bool:
-    """Whether only the data can tell if a finished run is that of the config, or what its tables should say."""
+    """Whether only the data can tell if a finished run is that of the config."""
     new = config.model_dump(mode="json")
     return any(
-        _changed(_with_defaults(record["config"]), new).keys() & set(LOCATIONS) or _counts_in_the_pool(record)
-        for _, _, record in found.values()
+        _changed(_with_defaults(record["config"]), new).keys() & set(LOCATIONS) for _, _, record in found.values()
     )
 
 
@@ -119,36 +120,12 @@ def check_data(workdir: Path, found: dict, record: dict):
     """Refuses to continue on other data than a run was begun on; `record` is that of the data there is now."""
     for seed, (_, _, old) in found.items():
         if old["data"] != record["data"]:
-            why = ""
-            if _is_of_an_older_version(old):
-                why = "; an older version wrote it, which dropped transparency, deeper folders and other suffixes"
             raise InputError(
-                f"{workdir} was begun on other images or embeddings than there are now (seed {seed}{why}): restore "
-                "them, or name another --workdir"
+                f"{workdir} was begun on other images or embeddings than there are now (seed {seed}): restore them, or "
+                "name another --workdir"
             )
         if old["class_names"] != record["class_names"]:
             names = f"{', '.join(old['class_names'])} -> {', '.join(record['class_names'])}"
             raise InputError(
                 f"{workdir} was begun with other class names: {names}; restore them, or name another --workdir"
             )
-
-
-def count_in_the_data_set(found: dict, names) -> None:
-    """Rewrites `index` in records of older versions, which counted in the pool that an imbalance had left."""
-    positions = None
-    for _, _, record in found.values():
-        if _counts_in_the_pool(record):
-            positions = positions or {name: position for position, name in enumerate(names.tolist())}
-            for cycle in record["history"]:
-                cycle["queried"]["index"] = [positions[name] for name in cycle["queried"]["example_id"]]
-
-
-def _counts_in_the_pool(record):
-    return (
-        _is_of_an_older_version(record) and record["config"].get("imbalance", {"name": "natural"})["name"] != "natural"
-    )
-
-
-def _is_of_an_older_version(record):
-    """Whether a version wrote it that did not record the environment."""
-    return "environment" not in record

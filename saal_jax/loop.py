@@ -14,13 +14,12 @@ import numpy as np
 from saal_jax.engine.memory import lap
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.errors import InputError
-from saal_jax.keys import make_key
+from saal_jax.keys import make_key, named
 from saal_jax.labels import Labels, nothing_known, tell
 from saal_jax.pool import Pool, Query, stable_ids, subset
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
 
-_START = 2**31 - 1  # folded into a seed's key for what happens before cycle 0: initialisation and first labels
 EVALUATION_CHUNK = 500
 
 
@@ -98,7 +97,7 @@ def make_pool(images, names, embeddings=None) -> Pool:
 
 def seed_key(seed: int) -> jax.Array:
     """The key that everything random of one seed is derived from."""
-    return jax.random.fold_in(make_key(0), seed)
+    return named(make_key(0), "seed", seed)
 
 
 def capacity(protocol: Protocol, pool: Pool) -> int:
@@ -108,8 +107,7 @@ def capacity(protocol: Protocol, pool: Pool) -> int:
 
 def first_labels(key: jax.Array, select: Callable, k: int, pool: Pool, classes: np.ndarray, num_classes: int) -> Asked:
     """The first `k` examples to label, the same for every method; a balanced `select` looks at their `classes[N]`."""
-    label_key, _ = jax.random.split(jax.random.fold_in(key, _START))
-    chosen = np.asarray(select(label_key, classes, pool.ids, num_classes, k).indices)
+    chosen = np.asarray(select(named(key, "first labels"), classes, pool.ids, num_classes, k).indices)
     return Asked(chosen, np.full(len(chosen), np.nan), None, {})
 
 
@@ -136,11 +134,10 @@ def _fit(key, problem, labels, state, progress):
     """`fit`, and the laps after training and after measuring."""
     protocol, recipe = problem.protocol, problem.recipe
     cycle = 0 if state is None else state.cycle + 1
-    _, init_key = jax.random.split(jax.random.fold_in(key, _START))
-    _, train_key = jax.random.split(jax.random.fold_in(key, cycle))
-    start = state.trained if protocol.warm_start and state else recipe.init(init_key)
+    start = state.trained if protocol.warm_start and state else recipe.init(named(key, "initial weights"))
     training = make_training(problem, labels, state.labels.known if state else False, cycle)
-    trained, train_loss = recipe.train(train_key, start, training, lambda done, total: progress("train", done, total))
+    report = lambda done, total: progress("train", done, total)  # noqa: E731
+    trained, train_loss = recipe.train(named(key, "train", cycle), start, training, report)
     after_training = lap()
     metrics = {"num_labelled": int(labels.known.sum()), "train_loss": train_loss}
     metrics |= evaluate(problem, trained.weights, progress)
@@ -172,9 +169,8 @@ def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None 
     it is refused where it is None.
     """
     progress, pool, protocol = progress or _silent, problem.pool, problem.protocol
-    query_key, _ = jax.random.split(jax.random.fold_in(key, state.cycle + 1))
-    subset_key, select_key = jax.random.split(query_key)
-    available = subset(subset_key, pool.ids, ~state.labels.known, protocol.pool_subset)
+    query_key = named(key, "query", state.cycle + 1)
+    available = subset(named(query_key, "subset"), pool.ids, ~state.labels.known, protocol.pool_subset)
 
     def sweep(score_fn, weights, arrays, mask, **options):
         report = lambda done: progress("score", done, int(mask.sum()))  # noqa: E731
@@ -183,7 +179,7 @@ def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None 
 
     k, weights = min(protocol.query_size, len(pool.ids)), state.trained.weights
     classes = problem.task.strata and problem.task.strata(state.labels.labels)
-    query = Query(select_key, pool, state.labels.known, available, k, weights, sweep, classes)
+    query = Query(named(query_key, "acquisition"), pool, state.labels.known, available, k, weights, sweep, classes)
     acquired = problem.acquire(query, **answers_for(problem.acquire, oracle))
     chosen = np.asarray(acquired.selection.indices)[: int(acquired.selection.count)]
     outputs = predict(problem.recipe, weights, pool.images[chosen])

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from saal_jax.engine.cpu import COMPILER_OPTIONS, with_stored_operands
 from saal_jax.engine.devices import local, replicate, replicated, split_batches, split_rows
+from saal_jax.keys import named
 from saal_jax.models import Model, Weights
 from saal_jax.optimizers import Optimizer
 from saal_jax.pool import Pool
@@ -122,8 +123,8 @@ def make_step(loss_fn, ingredients):
     optimizer = ingredients.optimizer
 
     def step(state, batch, key, rates):
-        batch = prepared(ingredients, batch, key)
-        drop_key, weights = jax.random.fold_in(key, 1), state.weights
+        batch = prepared(ingredients, batch, named(key, "augmentation"))
+        drop_key, weights = named(key, "dropout"), state.weights
 
         def on_batch(params, batch_stats):
             return loss_fn(Weights(params, batch_stats), batch, drop_key, rates)
@@ -151,7 +152,7 @@ def make_epoch(step, ingredients):
 
     def accumulate(state, total, images, labels, batches, index, key, rates):
         batch = jax.tree.map(lambda of_steps: gather(images, labels, of_steps[index], mesh), batches)
-        state, loss = step(state, batch, jax.random.fold_in(key, index), rates)
+        state, loss = step(state, batch, named(key, "step", index), rates)
         return state, total + loss
 
     def split(batches):
@@ -202,13 +203,15 @@ def train(epoch_fn, state, training, key, *, rates_fn, mask=None, mesh=None, pro
     total, seen, steps_left = 0.0, 0, training.steps
     state, images, labels = replicate((state, pool.images, training.labels), mesh)
     for epoch in range(training.epochs):
-        order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
-        batches, num_steps = make_batches(order_key, pool.ids, mask, training.batch_size, training.capacity)
+        epoch_key = named(key, "epoch", epoch)
+        batches, num_steps = make_batches(
+            named(epoch_key, "order"), pool.ids, mask, training.batch_size, training.capacity
+        )
         if steps_left is not None:
             num_steps = min(num_steps, steps_left)
             steps_left -= num_steps
         rates = {name: np.float32(rate) for name, rate in rates_fn(epoch / training.epochs).items()}
-        state, loss = epoch_fn(state, images, labels, batches, num_steps, step_key, rates)
+        state, loss = epoch_fn(state, images, labels, batches, num_steps, epoch_key, rates)
         total += float(loss)
         seen += min(num_steps * batches.shape[1], int(mask.sum()))
         if after_epoch:

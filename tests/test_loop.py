@@ -12,6 +12,7 @@ from saal_jax import InputError
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data import Split
 from saal_jax.engine.sweep import score_available, score_pool
+from saal_jax.keys import named
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, fit, make_pool, seed_key, simulate
 from saal_jax.models import small_cnn
@@ -285,7 +286,7 @@ def test_the_loss_of_an_unfinished_epoch_is_the_mean_over_what_was_seen():
     still = supervised(sgd(learning_rate=1e-30))
     labels = tell(nothing_known(TASK, 40), [0, 1, 2, 3, 4, 5], oracle([0, 1, 2, 3, 4, 5]))
     problem = problem_of(recipe=still, protocol=PROTOCOL._replace(epochs=None, steps=3, batch_size=2))
-    weights = still.init(jax.random.split(jax.random.fold_in(seed_key(1), 2**31 - 1))[1]).weights
+    weights = still.init(named(seed_key(1), "initial weights")).weights
     losses = -np.asarray(jax.nn.log_softmax(still.apply(weights, POOL.images[:6])))[np.arange(6), ANSWERS[:6]]
     assert fit(seed_key(1), problem, labels)[1]["train_loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
     one = problem._replace(protocol=problem.protocol._replace(steps=1))

@@ -1,7 +1,6 @@
 """What many acquisitions have in common: a score of each example for itself, then a selector."""
 
-import jax
-
+from saal_jax.keys import named, of_each
 from saal_jax.pool import Acquired
 from saal_jax.select.selection import top_k
 
@@ -11,7 +10,7 @@ def scored(score_fn, select=top_k):
 
     def acquire(query):
         scores = query.sweep(score_fn, query.weights, query.pool.images, query.available)
-        return Acquired(select(query.key, scores, query.pool.ids, query.available, query.k), scores)
+        return Acquired(select(named(query.key, "selection"), scores, query.pool.ids, query.available, query.k), scores)
 
     return acquire
 
@@ -21,13 +20,11 @@ def sampled(score, sample_logits, samples):
 
     def score_fn(state, chunk):
         (weights, key), (images, ids) = state, chunk
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
-        return score(sample_logits(weights, images, keys, samples))
+        return score(sample_logits(weights, images, of_each(key, ids), samples))
 
     def acquire(query):
-        sample_key, select_key = jax.random.split(query.key)
-        pool, state = query.pool, (query.weights, sample_key)
+        pool, state = query.pool, (query.weights, named(query.key, "dropout"))
         scores = query.sweep(score_fn, state, (pool.images, pool.ids), query.available)
-        return Acquired(top_k(select_key, scores, pool.ids, query.available, query.k), scores)
+        return Acquired(top_k(named(query.key, "selection"), scores, pool.ids, query.available, query.k), scores)
 
     return acquire

@@ -7,6 +7,7 @@ Scales: time N k (C + D), memory N (C + D).
 import jax
 import jax.numpy as jnp
 
+from saal_jax.keys import named
 from saal_jax.pool import Acquired
 from saal_jax.select.selection import gradient_kmeans_plusplus
 from saal_jax.tasks.classification import residuals
@@ -30,7 +31,9 @@ def badge(apply, features):
         by_logits, embeddings = jnp.asarray(factors[:, :classes]), jnp.asarray(factors[:, classes:])
         del factors
         norms = jnp.linalg.norm(by_logits, axis=1) * jnp.linalg.norm(embeddings, axis=1)
-        chosen = gradient_kmeans_plusplus(query.key, by_logits, embeddings, pool.ids, available, query.k)
+        chosen = gradient_kmeans_plusplus(
+            named(query.key, "selection"), by_logits, embeddings, pool.ids, available, query.k
+        )
         return Acquired(chosen, jax.device_get(norms))
 
     return acquire

@@ -6,6 +6,7 @@ Scales: time N (L + k) D, memory N D.
 
 import numpy as np
 
+from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.selection import k_center
 
@@ -19,7 +20,7 @@ def core_set(features):
     def acquire(query):
         pool, available, labelled = query.pool, query.available, query.labelled
         embeddings = embed(query, features, available | labelled)
-        chosen = k_center(query.key, embeddings, pool.ids, available, labelled, query.k)
+        chosen = k_center(named(query.key, "selection"), embeddings, pool.ids, available, labelled, query.k)
         return Acquired(chosen, np.full(len(pool.ids), np.nan, np.float32))
 
     return acquire

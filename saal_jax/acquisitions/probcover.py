@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.clustering import kmeans, shuffled, unit
 from saal_jax.select.distances import over_blocks, squared_to
@@ -31,8 +32,8 @@ def probcover(features):
         pool, known = query.pool, query.available | query.labelled
         embeddings = unit(embed(query, features, known))
         classes = len(np.unique(query.classes[query.labelled]))
-        clusters = kmeans(query.key, embeddings, pool.ids, known, max(2, classes))
-        rows = shuffled(jax.random.fold_in(query.key, 3), pool.ids, known)
+        clusters = kmeans(named(query.key, "clusters"), embeddings, pool.ids, known, max(2, classes))
+        rows = shuffled(named(query.key, "order"), pool.ids, known)
         order = np.concatenate([rows, np.flatnonzero(~known)])  # all of the pool, so that no shape depends on the cycle
         embeddings, clusters = embeddings[order], clusters[order]
         delta = purity_radius(np.asarray(other_cluster(embeddings, clusters))[: len(rows)])

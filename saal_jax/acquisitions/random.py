@@ -6,6 +6,7 @@ Scales: time N log N, memory N.
 
 import numpy as np
 
+from saal_jax.keys import named
 from saal_jax.pool import Acquired
 from saal_jax.select import selection
 
@@ -14,7 +15,7 @@ def random():
     """Uniformly at random, without replacement."""
 
     def acquire(query):
-        chosen = selection.random(query.key, query.pool.ids, query.available, query.k)
+        chosen = selection.random(named(query.key, "selection"), query.pool.ids, query.available, query.k)
         return Acquired(chosen, np.full(len(query.pool.ids), np.nan, np.float32))
 
     return acquire

@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.errors import InputError
+from saal_jax.keys import named
 from saal_jax.labels import nothing_known, tell
 from saal_jax.pool import Acquired
 from saal_jax.scores import max_perturbed_loss, sharpness
@@ -72,7 +73,7 @@ def choice(apply, task, pseudo_label_fn, *, mode, rho, adaptive, precision, scre
             kept = min(available.sum(), max(k, math.ceil(screening * available.sum())))
             available = available & (losses >= np.sort(losses[available])[-kept])
         scores = sweep(score_fn, query.weights, arrays, available, precision=precision)
-        return Acquired(select(query.key, scores, query.pool.ids, available, k), scores)
+        return Acquired(select(named(query.key, "selection"), scores, query.pool.ids, available, k), scores)
 
     return choose
 

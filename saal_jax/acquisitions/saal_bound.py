@@ -6,17 +6,16 @@ Scales: as `saal`; about six arrays of the size of the weights per example of th
 
 from typing import Annotated, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge
 
 from saal_jax.acquisitions.saal import at_labels, choice, pseudo_label_fn_of, score_at
+from saal_jax.keys import named
 from saal_jax.scores import max_perturbed_loss, upper_bound_terms
 from saal_jax.select import selection
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")
-_SAMPLE = 1  # folded into the key of a query for the sample
 
 
 def saal_bound(
@@ -55,8 +54,8 @@ def saal_bound(
 
     def choose_and_measure(query, answers):
         acquired, pool = choose(query, answers), query.pool
-        key, size = jax.random.fold_in(query.key, _SAMPLE), min(sample, len(pool.ids))
-        drawn = selection.random(key, pool.ids, query.available, size)
+        size = min(sample, len(pool.ids))
+        drawn = selection.random(named(query.key, "sample"), pool.ids, query.available, size)
         mask = np.zeros(len(pool.ids), bool)
         mask[np.asarray(drawn.indices)[: int(drawn.count)]] = True
         found = query.sweep(score_fn, query.weights, (pool.images, answers), mask, most=size)[mask]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from saal_jax.acquisitions.saal import score_at
+from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.select.selection import kmeans_plusplus
@@ -35,6 +36,8 @@ def saal_embeddings(
         pool, available = query.pool, query.available
         scores = query.sweep(score_fn, query.weights, (pool.images, None), available, precision=precision)
         embeddings = embed(query, features, available)
-        return Acquired(kmeans_plusplus(query.key, embeddings, pool.ids, available, query.k, scores), scores)
+        return Acquired(
+            kmeans_plusplus(named(query.key, "selection"), embeddings, pool.ids, available, query.k, scores), scores
+        )
 
     return acquire

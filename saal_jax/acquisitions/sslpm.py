@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge
 from sklearn.cluster import AgglomerativeClustering
 
+from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.selection import selected, top_k
 
@@ -24,7 +25,9 @@ def sslpm(predicted_loss, features, *, candidates: Annotated[int, Ge(1)] = 25_00
     def acquire(query):
         pool, k = query.pool, query.k
         losses = query.sweep(predicted_loss, query.weights, pool.images, query.available)
-        top = top_k(query.key, losses, pool.ids, query.available, min(len(pool.ids), max(k, candidates)))
+        top = top_k(
+            named(query.key, "selection"), losses, pool.ids, query.available, min(len(pool.ids), max(k, candidates))
+        )
         rows = np.asarray(top.indices)[: int(top.count)]
         mask = np.zeros(len(pool.ids), bool)
         mask[rows] = True

@@ -4,10 +4,10 @@ Cost: 1 forward pass per example, of the labelled ones too; none where the embed
 Scales: time 500 N D for clusters, N^2 D / (L + k) for neighbours; memory N D.
 """
 
-import jax
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.clustering import kmeans, shuffled, unit
 from saal_jax.select.selection import selected
@@ -29,8 +29,8 @@ def typiclust(features):
         pool, known = query.pool, query.available | query.labelled
         embeddings = unit(embed(query, features, known))
         count = min(int(query.labelled.sum()) + query.k, _CLUSTERS)
-        clusters = kmeans(query.key, embeddings, pool.ids, known, count)
-        rows = shuffled(jax.random.fold_in(query.key, 3), pool.ids, known)
+        clusters = kmeans(named(query.key, "clusters"), embeddings, pool.ids, known, count)
+        rows = shuffled(named(query.key, "order"), pool.ids, known)
         chosen, found = most_typical(embeddings[rows], clusters[rows], query.labelled[rows], query.k)
         scores = np.full(len(pool.ids), np.nan, np.float32)
         scores[rows[chosen]] = found

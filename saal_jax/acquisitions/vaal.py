@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from annotated_types import Ge, Gt, Le
 
+from saal_jax.keys import named
 from saal_jax.models.variational import discriminator, variational_autoencoder
 from saal_jax.pool import Acquired
 from saal_jax.select.selection import random, top_k
@@ -48,8 +49,8 @@ def vaal(
 
     @jax.jit
     def init(key, images):
-        keys = jax.random.split(key)
-        params = autoencoder.init(keys[0], normalize(images)), judge.init(keys[1], jnp.zeros((1, latent)))
+        codes = jnp.zeros((1, latent))
+        params = autoencoder.init(named(key, "autoencoder"), normalize(images)), judge.init(named(key, "judge"), codes)
         return _State(*params, tuple(map(adam.init, params)))
 
     def step(state, images, labelled, unlabelled, key):
@@ -83,16 +84,18 @@ def vaal(
     def acquire(query):
         images, ids = query.pool.images, query.pool.ids
         if not (query.labelled.any() and query.available.any()):  # nothing to tell apart
-            return Acquired(random(query.key, ids, query.available, query.k), np.full(len(ids), np.nan, np.float32))
-        *order_keys, init_key, step_key, select_key = jax.random.split(query.key, 5)
-        masks = query.labelled, query.available
-        batches = [cycled(key, ids, mask, steps, batch_size) for key, mask in zip(order_keys, masks, strict=True)]
-        state = init(init_key, images[:1])
+            return Acquired(
+                random(named(query.key, "selection"), ids, query.available, query.k),
+                np.full(len(ids), np.nan, np.float32),
+            )
+        masks = {"labelled": query.labelled, "available": query.available}
+        batches = [cycled(named(query.key, name), ids, mask, steps, batch_size) for name, mask in masks.items()]
+        state = init(named(query.key, "initial weights"), images[:1])
         for index in range(steps):
-            key = jax.random.fold_in(step_key, index)
+            key = named(query.key, "step", index)
             state = one_step(state, images, *(of_steps[index] for of_steps in batches), key)
         scores = query.sweep(score_fn, (state.autoencoder, state.discriminator), images, query.available)
-        return Acquired(top_k(select_key, scores, ids, query.available, query.k), scores)
+        return Acquired(top_k(named(query.key, "selection"), scores, ids, query.available, query.k), scores)
 
     return acquire
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 
 from saal_jax.data.load import Split
 from saal_jax.errors import InputError
-from saal_jax.keys import make_key
+from saal_jax.keys import make_key, named
 from saal_jax.pool import stable_ids
 from saal_jax.select.selection import random
 
@@ -81,7 +81,9 @@ def _keep(counts):
         wanted = counts(np.bincount(split.labels, minlength=num_classes).tolist())
         by_name = np.argsort(split.ids)  # so that not even equal draws depend on the order of the split
         everything = np.ones(len(by_name), bool)
-        drawn = random(make_key(0), stable_ids(split.ids[by_name]), everything, len(by_name)).indices
+        drawn = random(
+            named(make_key(0), "imbalance"), stable_ids(split.ids[by_name]), everything, len(by_name)
+        ).indices
         order = by_name[np.asarray(drawn)]
         kept = [order[split.labels[order] == label][:count] for label, count in enumerate(wanted)]
         return Split(*(array[np.sort(np.concatenate(kept))] for array in split))

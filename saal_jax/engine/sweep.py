@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from saal_jax.engine.convolution import as_matrix_products
 from saal_jax.engine.memory import bytes_per_example
 from saal_jax.errors import InputError
-from saal_jax.keys import as_threefry
+from saal_jax.keys import as_threefry, named, of_each
 
 _CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not tell its memory
 _LARGEST_CHUNK = 1024
@@ -33,7 +33,8 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
       params: pytree that `score_fn` takes; traced.
       pool: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
         `saal_jax.data.records.Records`): anything with `shape`, `dtype` and `array[positions]`. Only chunks are read.
-      key: typed key for scores that draw; example i gets `fold_in(key, i)`, whatever the chunk size.
+      key: typed key for scores that draw; the draws of an example depend on its
+        position, whatever the chunk size.
       chunk_size: examples that a device scores at once; `None` derives it from the memory of the device and what
         `score_fn`, traced for 1,024 and 2,048 examples, takes for one. Halved, with a warning, as often as a device
         runs out of memory.
@@ -152,7 +153,7 @@ def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
     for start in range(0, len(positions), chunk_size):
         rows = positions[np.minimum(np.arange(start, start + chunk_size), len(positions) - 1)]
         chunk = jax.tree.map(lambda array: array[rows], pool)  # noqa: B023
-        keys = () if key is None else (jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(rows)),)
+        keys = () if key is None else (of_each(named(key, "example"), jnp.asarray(rows)),)
         if mesh:
             chunk, keys = jax.device_put((chunk, keys), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
         found = _score(score_fn, mesh, params, chunk, *keys)

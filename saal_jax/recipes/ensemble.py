@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Le
 
+from saal_jax.keys import named
 from saal_jax.models import Weights
 from saal_jax.recipes.supervised import supervised
 from saal_jax.training import Recipe, TrainState
@@ -16,7 +17,7 @@ def ensemble(ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Rec
     alone = supervised(ingredients)
 
     def init(key):
-        return _joined([alone.init(jax.random.fold_in(key, member)) for member in range(members)])
+        return _joined([alone.init(named(key, "member", member)) for member in range(members)])
 
     def train_members(key, state, training, progress=None):
         states, losses = [], []
@@ -24,7 +25,7 @@ def ensemble(ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Rec
             told = progress and (lambda done, total, before=member: progress(before * total + done, members * total))
             weights = Weights(state.weights.params[member], state.weights.batch_stats[member])
             start = TrainState(weights, state.opt_state[member])
-            trained, loss = alone.train(jax.random.fold_in(key, member), start, training, told)
+            trained, loss = alone.train(named(key, "member", member), start, training, told)
             states.append(trained)
             losses.append(loss)
         return _joined(states), sum(losses) / members

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
+from saal_jax.keys import named
 from saal_jax.models import Model, Weights
 from saal_jax.models.loss_prediction import loss_prediction_module
 from saal_jax.recipes.supervised import network_offers
@@ -48,9 +49,9 @@ def initialisation(ingredients, module):
     @jax.jit
     def init(key):
         images = jnp.zeros((1, *ingredients.image_shape))
-        network = ingredients.model.init(key, images)
+        network = ingredients.model.init(named(key, "network"), images)
         stages = ingredients.model.outputs(network, images).stages
-        params = {"network": network.params, "module": module.init(jax.random.fold_in(key, 1), stages)}
+        params = {"network": network.params, "module": module.init(named(key, "module"), stages)}
         return TrainState(Weights(params, network.batch_stats), ingredients.optimizer.transformation.init(params))
 
     return init

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 from saal_jax.engine.devices import local, replicate
 from saal_jax.engine.sweep import score_available
 from saal_jax.errors import InputError
+from saal_jax.keys import named
 from saal_jax.models.loss_prediction import loss_prediction_module
 from saal_jax.recipes.loss_prediction import (
     initialisation,
@@ -72,24 +73,25 @@ def semi_supervised_loss_prediction(
         if left_out >= mask.sum():
             raise InputError(f"recipe.left_out is {left_out} of {mask.sum()} labelled images: lower it")
         if training.cycle == 0:
-            chosen = [random(key, pool.ids, mask, left_out)]
+            chosen = [random(named(key, "left out"), pool.ids, mask, left_out)]
         else:
             found = score_available(losses, weights, (pool.images, training.labels), mask, pool.names, mesh=mesh)
-            parts = (mask & ~training.new, left_out // 2), (training.new, left_out - left_out // 2)
-            chosen = [top_k(key, -found, pool.ids, part, count) for part, count in parts]
+            parts = (("old", mask & ~training.new, left_out // 2), ("new", training.new, left_out - left_out // 2))
+            chosen = [top_k(named(key, f"{age} left out"), -found, pool.ids, part, count) for age, part, count in parts]
         for selection in chosen:
             mask[np.asarray(selection.indices)[: int(selection.count)]] = False
         return mask
 
     def train_both(key, state, training, progress=None):
-        part_key, train_key, module_key = jax.random.split(key, 3)
         second = module_epochs if training.cycle < training.cycles and not training.labelled.all() else 0
         told = progress and (lambda done, total: progress(done, total + second))
-        mask = taking_part(part_key, state.weights, training)
+        mask = taking_part(key, state.weights, training)
         start = TrainState(state.weights, transformation.init(state.weights.params))
         rates_fn = lambda done: {"learning": optimizer.schedule(done), "joint": 1.0}  # noqa: E731
-        state, loss = train(epoch, start, training, train_key, rates_fn=rates_fn, mask=mask, mesh=mesh, progress=told)
-        weights = train_module(module_key, state.weights, training, second, told) if second else state.weights
+        state, loss = train(
+            epoch, start, training, named(key, "both"), rates_fn=rates_fn, mask=mask, mesh=mesh, progress=told
+        )
+        weights = train_module(named(key, "module"), state.weights, training, second, told) if second else state.weights
         return TrainState(weights, state.opt_state), loss
 
     def train_module(key, weights, training, epochs, progress):
@@ -98,13 +100,15 @@ def semi_supervised_loss_prediction(
         start = (TrainState(weights, alone.init(params)), pool.images, training.labels)
         state, images, labels = replicate(start, mesh)
         for number in range(epochs):
-            order_key, other_key, step_key = jax.random.split(jax.random.fold_in(key, number), 3)
+            epoch_key = named(key, "epoch", number)
             batches, steps = make_batches(
-                order_key, pool.ids, training.labelled, training.batch_size, training.capacity
+                named(epoch_key, "order"), pool.ids, training.labelled, training.batch_size, training.capacity
             )
-            others, filled = make_batches(other_key, pool.ids, unlabelled, unlabelled_batch, len(pool.ids))
+            others, filled = make_batches(
+                named(epoch_key, "other order"), pool.ids, unlabelled, unlabelled_batch, len(pool.ids)
+            )
             others = others[np.arange(len(batches)) % filled]
-            state, _ = module_epoch(state, images, labels, (batches, others), steps, step_key, {})
+            state, _ = module_epoch(state, images, labels, (batches, others), steps, epoch_key, {})
             if progress:
                 progress(training.epochs + number + 1, training.epochs)
         return local(state, mesh).weights
@@ -133,17 +137,17 @@ def _module_step(ingredients, module, transformation, confidence):
     def step(state, batches, key, rates):
         del rates
         network, params = network_of(state.weights), state.weights.params["module"]
-        labelled_key, weak_key, strong_key = jax.random.split(key, 3)
-
-        batch = prepared(ingredients, batches[0], labelled_key)
+        batch = prepared(ingredients, batches[0], named(key, "augmentation"))
         outputs = model.outputs(network, batch.images)
         losses = ingredients.task.losses(outputs.logits, batch.labels)
 
-        weak = prepared(ingredients._replace(normalize=lambda images: images), batches[1], weak_key)
+        weak = prepared(
+            ingredients._replace(normalize=lambda images: images), batches[1], named(key, "weak augmentation")
+        )
         stored = weak.images
         probabilities = jax.nn.softmax(model.apply(network, ingredients.normalize(stored)))
         sure = weak.mask * (probabilities.max(axis=1) >= confidence)
-        other_outputs = model.outputs(network, ingredients.normalize(strong(strong_key, stored)))
+        other_outputs = model.outputs(network, ingredients.normalize(strong(named(key, "strong augmentation"), stored)))
         other_losses = optax.softmax_cross_entropy(other_outputs.logits, probabilities)
 
         def loss_fn(params):

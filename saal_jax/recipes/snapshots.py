@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.engine.devices import copied, local, replicate
+from saal_jax.keys import named
 from saal_jax.models import Weights
 from saal_jax.models.layers import MOMENTUM
 from saal_jax.recipes.supervised import network_offers, supervised
@@ -73,17 +74,16 @@ def snapshots(
         if teacher == "average":
             average = jax.tree.map(lambda *leaves: sum(leaves) / count, *(weights.params for weights in kept))
         shapes = trained.weights.batch_stats
-        averaged = Weights(average, statistics(jax.random.fold_in(key, training.epochs), average, shapes, training))
+        averaged = Weights(average, statistics(named(key, "statistics"), average, shapes, training))
         return TrainState(SnapshotWeights(*trained.weights, tuple(kept[1:]), averaged), opt_state), loss
 
     def statistics(key, params, shapes, training):
         """Batch statistics of these weights: the mean over the batches of one epoch, in training mode, augmented."""
-        order_key, step_key = jax.random.split(key)
-        pool, mesh = training.pool, ingredients.mesh
+        order_key, pool, mesh = named(key, "order"), training.pool, ingredients.mesh
         batches, steps = make_batches(order_key, pool.ids, training.labelled, training.batch_size, training.capacity)
         zeros = jax.tree.map(jnp.zeros_like, shapes)
         start, images, labels = replicate(((copied(params), zeros), pool.images, training.labels), mesh)
-        (_, total), _ = statistics_epoch(start, images, labels, batches, steps, step_key, {})
+        (_, total), _ = statistics_epoch(start, images, labels, batches, steps, key, {})
         return jax.tree.map(lambda leaf: leaf / steps, local(total, mesh))
 
     apply = alone.offers["apply"]
@@ -118,9 +118,11 @@ def _statistics_step(ingredients):
     def step(state, batch, key, rates):
         del rates
         params, total = state
-        batch = prepared(ingredients, batch, key)
+        batch = prepared(ingredients, batch, named(key, "augmentation"))
         zeros = jax.tree.map(jnp.zeros_like, total)
-        _, found = ingredients.model.outputs_train(Weights(params, zeros), batch.images, batch.mask, key)
+        _, found = ingredients.model.outputs_train(
+            Weights(params, zeros), batch.images, batch.mask, named(key, "dropout")
+        )
         total = jax.tree.map(lambda a, b: a + b / (1 - MOMENTUM), total, found)
         return (params, total), jnp.zeros(())
 

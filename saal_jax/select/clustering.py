@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from saal_jax.keys import named
 from saal_jax.select.selection import kmeans_plusplus, random
 
 _SEEDS = 500
@@ -44,14 +45,14 @@ def kmeans(key, embeddings, ids, mask, count) -> np.ndarray:
     Lloyd's algorithm, or with more than 50 clusters mini-batch k-means in batches of 5,000 (as TypiClust's program has
     it), from k-means++ seeds: the first is a random one, the others are drawn as ever.
     """
-    rows, seed_key = shuffled(key, ids, mask), jax.random.fold_in(key, 1)
+    rows, seed_key = shuffled(named(key, "order"), ids, mask), named(key, "seeding")
     count = min(count, len(rows))
     # Seeds are drawn one after the other: the first of many are those of few, and one program serves all cycles.
     many = min(len(ids), -(-count // _SEEDS) * _SEEDS)
     seeds = kmeans_plusplus(seed_key, embeddings, ids, mask, many, np.ones(len(ids), np.float32)).indices
     options = {"n_clusters": count, "init": embeddings[np.asarray(seeds)[:count]], "n_init": 1}
     if count > _LARGEST:
-        state = int(jax.random.bits(jax.random.fold_in(key, 2), dtype=jnp.uint32))
+        state = int(jax.random.bits(named(key, "batches"), dtype=jnp.uint32))
         algorithm = MiniBatchKMeans(batch_size=_BATCH, random_state=state, **options)
     else:
         algorithm = KMeans(**options)

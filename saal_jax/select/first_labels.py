@@ -1,10 +1,10 @@
 """The first examples to label, before any model: balanced between classes, or by chance."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from saal_jax.errors import InputError
+from saal_jax.keys import named
 from saal_jax.select.selection import Selection, random, top_k
 
 
@@ -22,12 +22,12 @@ def class_balanced(key, labels, ids, num_classes, k) -> Selection:
             f"class {missing[0]} has no example to be among the {k} class-balanced first labels: "
             "add images of it or remove it from the classes"
         )
-    shuffled = np.asarray(random(key, ids, jnp.ones(len(labels), bool), len(labels)).indices)
+    shuffled = np.asarray(random(named(key, "order"), ids, jnp.ones(len(labels), bool), len(labels)).indices)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.searchsorted(labels[by_class], np.arange(num_classes))
     rank = np.empty(len(labels), np.int32)
     rank[by_class] = np.arange(len(labels)) - starts[labels[by_class]]
-    return top_k(jax.random.fold_in(key, 1), -rank.astype(np.float32), ids, jnp.ones(len(labels), bool), k)
+    return top_k(named(key, "classes"), -rank.astype(np.float32), ids, jnp.ones(len(labels), bool), k)
 
 
 def uniform(key, labels, ids, num_classes, k) -> Selection:

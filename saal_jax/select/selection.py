@@ -2,7 +2,7 @@
 
 Contract, `select(key, ..., ids[N], available[N], k) -> Selection(indices[k], count)`: distinct positions of available
 examples, in order of choice, padded with -1; `count = min(k, number available)`. Chance enters as one draw per example
-from `fold_in(key, id)`, so the choice does not depend on the order of the pool; it also breaks ties. A key of another
+from a key of its id, so the choice does not depend on the order of the pool; it also breaks ties. A key of another
 generator than threefry2x32 draws one of that first. `k` is static.
 """
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from saal_jax.errors import InputError
-from saal_jax.keys import as_threefry
+from saal_jax.keys import as_threefry, named, of_each
 from saal_jax.select.distances import nearest_of, squared_to
 
 
@@ -62,7 +62,7 @@ def top_k(key, scores, ids, available, k):
     >>> top_k(jax.random.key(0), jnp.array([3.0, 9.0, 5.0]), jnp.arange(3), jnp.array([True, False, True]), 3)
     Selection(indices=Array([ 2,  0, -1], dtype=int32), count=Array(2, dtype=int32))
     """
-    order = jnp.lexsort((_bits(key, ids), scores, ~jnp.isnan(scores), available))[::-1]
+    order = jnp.lexsort((_bits(named(key, "ties"), ids), scores, ~jnp.isnan(scores), available))[::-1]
     return _padded(order[:k].astype(jnp.int32), available, k)
 
 
@@ -144,7 +144,7 @@ def k_center(key, embeddings, ids, available, labelled, k):
     if k == 0 or size == 0:
         return _padded(jnp.zeros(0, jnp.int32), available, k)
     embeddings = _scaled(embeddings, available | labelled)
-    bits = _bits(key, ids) | 1
+    bits = _bits(named(key, "ties"), ids) | 1
     nearest = nearest_of(embeddings, labelled)
     distances = jnp.square(embeddings - embeddings[nearest]).sum(1)
 
@@ -172,7 +172,7 @@ def _spread(key, first, weights, squared_distances, ids, available, k):
     size = len(ids)
     if k == 0 or size == 0:
         return _padded(jnp.zeros(0, jnp.int32), available, k)
-    start = top_k(jax.random.fold_in(key, 0), first, ids, available, 1).indices[0]
+    start = top_k(named(key, "first"), first, ids, available, 1).indices[0]
 
     def choose(step, carry):
         indices, remaining, distances = carry
@@ -181,7 +181,7 @@ def _spread(key, first, weights, squared_distances, ids, available, k):
         distances = jnp.minimum(distances, squared_distances(chosen))
         mass = jnp.log(weights) + jnp.log(distances)
         mass = jnp.where((remaining & (mass > -jnp.inf)).any(), mass, 0)
-        gumbel = jax.vmap(jax.random.gumbel)(_keys(jax.random.fold_in(key, step), ids))
+        gumbel = jax.vmap(jax.random.gumbel)(of_each(named(key, "step", step), ids))
         draw = mass + gumbel.astype(mass.dtype)  # its largest is a draw in proportion to exp(mass)
         best = jnp.argmax(jnp.where(remaining & (mass > -jnp.inf), draw, -jnp.inf))
         return indices.at[step].set(best.astype(jnp.int32)), remaining, distances
@@ -204,12 +204,8 @@ def _finite(values):
     return jnp.clip(jnp.nan_to_num(values), -1e30, 1e30)
 
 
-def _keys(key, ids):
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
-
-
 def _bits(key, ids):
-    return jax.vmap(jax.random.bits)(_keys(key, ids))
+    return jax.vmap(jax.random.bits)(of_each(key, ids))
 
 
 def _padded(order, available, k):

@@ -72,6 +72,22 @@ def test_a_sample_is_drawn_from_the_candidates():
     assert of_few["mean_loss"] != of_all["mean_loss"]
 
 
+def test_the_sample_has_nothing_to_do_with_the_second_pick():
+    """Of equal scores the second pick of k-means++ is a random one, and in the sample as often as any other."""
+    masks, everything = [], np.ones(30, bool)
+
+    def sweep(score_fn, weights, arrays, mask, most=None, precision=None):
+        masks.append(mask)
+        return np.ones((30, 5) if most else 30, np.float32)
+
+    def second_is_in_the_sample(seed):
+        query = Query(jax.random.key(seed), POOL, ~everything, everything, 2, WEIGHTS, sweep)
+        acquired = ACQUISITIONS["saal_bound"](apply, classification(4), sample=10)(query)
+        return masks[-1][acquired.selection.indices[1]]
+
+    assert 6 <= sum(map(second_is_in_the_sample, range(60))) <= 34  # 20 expected, within 4 standard deviations
+
+
 def test_what_is_constant_has_no_correlation():
     told = ask("saal_bound", POOL._replace(images=jnp.full_like(IMAGES, 100))).metrics
     assert all(np.isnan(value) == name.startswith("correlation") for name, value in told.items())

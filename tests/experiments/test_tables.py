@@ -40,14 +40,15 @@ def test_a_new_metric_is_a_column_and_empty_where_it_was_not_measured(tmp_path):
     def cycle(metrics, query_metrics):
         queried = {"index": [0], "example_id": ["a"], "label": [0], "score": [1.0], "pseudo_label": [0]}
         seconds = dict.fromkeys(("query", "train", "test"), 0.0)
-        return {"metrics": metrics, "queried": queried, "seconds": seconds, "query_metrics": query_metrics}
+        measured = {"metrics": metrics, "query_metrics": query_metrics}
+        return {"queried": queried, "seconds": seconds, "peak_bytes": seconds, "digests": {}, **measured}
 
     history = [
         cycle({"num_labelled": 1, "mean_error": 0.5}, {}),
         cycle({"num_labelled": 2, "mean_error": 0.25, "other": 3}, {"a": 1.0}),
         cycle({"num_labelled": 3}, {"b": 2.0}),
     ]
-    write_tables(tmp_path, Config(), {1: {"history": history, "class_names": ["x"]}})
+    write_tables(tmp_path, Config(), {1: {"history": history, "class_names": ["x"], "class_counts": [3]}})
     assert rows(tmp_path / "metrics.csv") == [
         {"seed": "1", "cycle": "0", "num_labelled": "1", "mean_error": "0.500000", "other": ""},
         {"seed": "1", "cycle": "1", "num_labelled": "2", "mean_error": "0.250000", "other": "3"},
