@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.special import log_softmax
 
 from saal_jax.errors import InputError
 from saal_jax.preprocessing import unchanged
@@ -68,6 +67,8 @@ def residuals(logits: jax.Array) -> jax.Array:
 
 def accuracies(logits, labels, num_classes: int) -> dict:
     """Accuracy in percent, mean cross-entropy in nats, and accuracy by class, NaN where a class has no example."""
+    from scipy.special import log_softmax
+
     correct = logits.argmax(1) == labels
     losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
     counts = np.bincount(labels, minlength=num_classes)
