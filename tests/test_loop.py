@@ -233,10 +233,10 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
     for seed in (1, 2):
         for _ in simulate(seed_key(seed), problem_of(acquire, recipe=counted_recipe), first(seed), oracle):
             after.append(len(traces))
-    assert after[0] == 1  # prediction
-    # And, with the first query, the score: the check of its arguments and its two halves, once for the program and
-    # twice to estimate its memory.
-    assert after[1] == after[-1] == 1 + 3 * 3
+    assert after[0] == 2  # what the test images are measured by, and before it the shape of the outputs
+    # And, with the first query, the answers of the model and the score: the check of its arguments and its two halves,
+    # once for the program and twice to estimate its memory.
+    assert after[1] == after[-1] == 2 + 1 + 3 * 3
 
 
 def test_screening_scores_the_images_of_the_largest_clean_loss_only():

@@ -59,7 +59,7 @@ def test_progress_and_an_empty_pool():
     done = []
     score_pool(lambda params, chunk: chunk, (), np.zeros(10), chunk_size=4, progress=done.append)
     assert done == [4, 8, 10]
-    assert score_pool(lambda params, chunk: chunk, (), np.zeros((0, 3)), chunk_size=4).shape == (0,)
+    assert score_pool(lambda params, chunk: chunk, (), np.zeros((0, 3)), chunk_size=4).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,11 @@ def test_progress_and_an_empty_pool():
         (
             np.ones((5, 2)),
             lambda params, chunk: chunk.sum(),
-            r"gave \(\) for a chunk of 2: it must return one array \[2, ...\]",
+            r"gave \(\) for a chunk of 2: it must return an array \[2, ...\], or a pytree of them",
         ),
         (np.ones((5, 3)), lambda params, chunk: chunk.sum(0), r"gave \(3,\) for a chunk of 2"),
-        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum(1)), r"gave \(\(2,\), \(2,\)\) for"),
+        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum()), r"gave \(\(2,\), \(\)\) for"),
+        (np.ones((5, 3)), lambda params, chunk: {}, r"gave {} for"),
     ],
 )
 def test_one_score_per_example_or_an_error(pool, score_fn, message):
