@@ -210,6 +210,30 @@ def test_metrics_of_a_known_model():
     assert result.metrics["test_loss"] == pytest.approx(float(loss), rel=1e-4)
 
 
+def test_outputs_are_measured_where_they_are_computed(monkeypatch):
+    """Where what a network returns is large, of few examples at once; and nothing of it reaches the host."""
+    plain, sizes, summarized = run(protocol=PROTOCOL._replace(cycles=0))[0].metrics, [], []
+
+    def measure(logits, labels):
+        sizes.append(len(logits))
+        return {"right": logits.argmax(1) == labels}
+
+    def summarize(measured):
+        summarized.append(jax.tree.map(np.shape, measured))
+        return {"test_accuracy": 100 * float(measured["right"].mean())}
+
+    monkeypatch.setattr("saal_jax.loop._OUTPUT_BYTES", 50)  # logits of three classes are 12
+    problem = problem_of()._replace(task=TASK._replace(measure=measure, summarize=summarize))
+    for _ in range(2):
+        _, metrics = fit(
+            seed_key(1), problem, tell(nothing_known(TASK, 40), first(1).indices, oracle(first(1).indices))
+        )
+        assert metrics["test_accuracy"] == pytest.approx(plain["test_accuracy"])
+        assert metrics.keys() == {"num_labelled", "train_loss", "test_accuracy"}
+    assert sizes == [4]  # traced once
+    assert summarized == [{"right": (15,)}] * 2
+
+
 def test_a_score_that_is_not_finite_stops_and_names_its_example():
     with pytest.raises(InputError, match="scores are not finite, of examples train_"):
         diverged = supervised(adam(learning_rate=1e30))
