@@ -35,10 +35,12 @@ class Setup(NamedTuple):
     record: dict  # what a checkpoint tells about its model and data, beside the history
 
     def first(self, seed: int) -> Asked:
-        """The first images that a seed labels."""
-        problem = self.problem
-        k, classes = problem.protocol.initial_labels, len(self.class_names)
-        return first_labels(seed_key(seed), self.select_first, k, problem.pool, self.answers, classes)
+        """The first candidates that a seed labels."""
+        pool, task, k = self.problem.pool, self.problem.task, self.problem.protocol.initial_labels
+        everything = np.arange(len(pool.ids) * task.regions)
+        classes = task.strata(self.oracle(everything)) if task.strata else np.zeros_like(everything)
+        of = classes, len(self.class_names), task.regions
+        return first_labels(seed_key(seed), self.select_first, k, pool, *of)
 
     def oracle(self, indices):
         """The true labels of these candidates, and no other part of the answers."""

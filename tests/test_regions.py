@@ -320,13 +320,9 @@ def test_a_run_of_regions_has_a_column_for_them_and_continues_to_the_same_bytes(
     problem = problem_of(METHODS["by regions"])
     classes = majority(parts_of(ANSWERS, np.arange(SIZE * REGIONS), TASK))
 
-    class Regions(Setup):
-        def first(self, seed):
-            return first_labels(seed_key(seed), class_balanced, 5, problem.pool, classes, CLASSES, REGIONS)
-
     record = {"pool_size": SIZE * REGIONS, "class_names": ["a", "b", "c"], "data": "toy"}
     record["class_counts"] = np.bincount(classes, minlength=CLASSES).tolist()
-    setup = Regions(problem, ANSWERS, np.arange(SIZE) * 2, NAMES, ("a", "b", "c"), class_balanced, record)
+    setup = Setup(problem, ANSWERS, np.arange(SIZE) * 2, NAMES, ("a", "b", "c"), class_balanced, record)
     assert estimate(setup, {1: 0}).labels == 13
     config = configs.override(configs.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
     run_seed(1, config, setup, tmp_path / "whole", {}, None)
@@ -353,13 +349,8 @@ def test_labels_without_classes_have_empty_cells_and_no_counts(tmp_path):
     task = TASK._replace(strata=None)
     problem = problem_of(METHODS["random"])._replace(task=task)
 
-    class Uniform(Setup):
-        def first(self, seed):
-            classes = np.zeros(SIZE * REGIONS, int)
-            return first_labels(seed_key(seed), uniform, 5, problem.pool, classes, CLASSES, REGIONS)
-
     record = {"pool_size": SIZE * REGIONS, "class_names": ["a", "b", "c"], "data": "toy", "class_counts": []}
-    setup = Uniform(problem, ANSWERS, np.arange(SIZE), NAMES, ("a", "b", "c"), uniform, record)
+    setup = Setup(problem, ANSWERS, np.arange(SIZE), NAMES, ("a", "b", "c"), uniform, record)
     config = configs.override(configs.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
     run_seed(1, config, setup, tmp_path, {}, None)
     assert {(row["label"], row["pseudo_label"], row["score"]) for row in rows(tmp_path / "selections.csv")} == {
