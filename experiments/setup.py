@@ -16,6 +16,7 @@ from saal_jax.engine.devices import all_devices
 from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
+from saal_jax.labels import parts_of
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
@@ -34,14 +35,16 @@ class Setup(NamedTuple):
     record: dict  # what a checkpoint tells about its model and data, beside the history
 
     def first(self, seed: int) -> Asked:
-        """The first images that a seed labels."""
-        problem = self.problem
-        k, classes = problem.protocol.initial_labels, len(self.class_names)
-        return first_labels(seed_key(seed), self.select_first, k, problem.pool, self.answers, classes)
+        """The first candidates that a seed labels."""
+        pool, task, k = self.problem.pool, self.problem.task, self.problem.protocol.initial_labels
+        everything = np.arange(len(pool.ids) * task.regions)
+        classes = task.strata(self.oracle(everything)) if task.strata else np.zeros_like(everything)
+        of = classes, len(self.class_names), task.regions
+        return first_labels(seed_key(seed), self.select_first, k, pool, *of)
 
-    def oracle(self, indices) -> np.ndarray:
-        """The true labels of these images."""
-        return self.answers[indices]
+    def oracle(self, indices):
+        """The true labels of these candidates, and no other part of the answers."""
+        return parts_of(self.answers, indices, self.problem.task)
 
 
 def build(config, data_dir) -> Setup:
@@ -85,7 +88,7 @@ def build(config, data_dir) -> Setup:
             "mean": list(mean),
             "std": list(std),
             "data": digest,
-            "pool_size": len(images),
+            "pool_size": len(images) * problem.task.regions,
             "class_names": list(loaded.class_names),
             "class_counts": np.bincount(train.labels, minlength=classes).tolist(),
             "environment": environment(),

@@ -210,6 +210,30 @@ def test_metrics_of_a_known_model():
     assert result.metrics["test_loss"] == pytest.approx(float(loss), rel=1e-4)
 
 
+def test_outputs_are_measured_where_they_are_computed(monkeypatch):
+    """Where what a network returns is large, of few examples at once; and nothing of it reaches the host."""
+    plain, sizes, summarized = run(protocol=PROTOCOL._replace(cycles=0))[0].metrics, [], []
+
+    def measure(logits, labels):
+        sizes.append(len(logits))
+        return {"right": logits.argmax(1) == labels}
+
+    def summarize(measured):
+        summarized.append(jax.tree.map(np.shape, measured))
+        return {"test_accuracy": 100 * float(measured["right"].mean())}
+
+    monkeypatch.setattr("saal_jax.loop._OUTPUT_BYTES", 50)  # logits of three classes are 12
+    problem = problem_of()._replace(task=TASK._replace(measure=measure, summarize=summarize))
+    for _ in range(2):
+        _, metrics = fit(
+            seed_key(1), problem, tell(nothing_known(TASK, 40), first(1).indices, oracle(first(1).indices))
+        )
+        assert metrics["test_accuracy"] == pytest.approx(plain["test_accuracy"])
+        assert metrics.keys() == {"num_labelled", "train_loss", "test_accuracy"}
+    assert sizes == [4]  # traced once
+    assert summarized == [{"right": (15,)}] * 2
+
+
 def test_a_score_that_is_not_finite_stops_and_names_its_example():
     with pytest.raises(InputError, match="scores are not finite, of examples train_"):
         diverged = supervised(adam(learning_rate=1e30))
@@ -233,10 +257,10 @@ def test_one_trace_of_each_function_over_all_cycles_and_seeds():
     for seed in (1, 2):
         for _ in simulate(seed_key(seed), problem_of(acquire, recipe=counted_recipe), first(seed), oracle):
             after.append(len(traces))
-    assert after[0] == 1  # prediction
-    # And, with the first query, the score: the check of its arguments and its two halves, once for the program and
-    # twice to estimate its memory.
-    assert after[1] == after[-1] == 1 + 3 * 3
+    assert after[0] == 2  # what the test images are measured by, and before it the shape of the outputs
+    # And, with the first query, the answers of the model and the score: the check of its arguments and its two halves,
+    # once for the program and twice to estimate its memory.
+    assert after[1] == after[-1] == 2 + 1 + 3 * 3
 
 
 def test_screening_scores_the_images_of_the_largest_clean_loss_only():

@@ -14,7 +14,7 @@ def random():
     """Uniformly at random, without replacement."""
 
     def acquire(query):
-        chosen = selection.random(query.key, query.pool.ids, query.available, query.k)
-        return Acquired(chosen, np.full(len(query.pool.ids), np.nan, np.float32))
+        chosen = selection.random(query.key, query.ids, query.available, query.k)
+        return Acquired(chosen, np.full(len(query.ids), np.nan, np.float32))
 
     return acquire

@@ -25,7 +25,8 @@ def classification(num_classes: int, augmentation=unchanged) -> Task:
         cross_entropy_by_differences,
         most_likely,
         augment,
-        lambda logits, labels: accuracies(logits, labels, num_classes),
+        logits_and_labels,
+        lambda measured: accuracies(*measured, num_classes),
         headline="test_accuracy",
         empty=lambda size: np.full(size, UNKNOWN, np.int32),
         strata=lambda labels: labels,
@@ -63,6 +64,11 @@ def least_likely(logits: jax.Array) -> jax.Array:
 def residuals(logits: jax.Array) -> jax.Array:
     """The gradient by the logits `[B, C]` of the loss at the most likely class: `softmax - onehot(argmax)`."""
     return jax.nn.softmax(logits) - jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+
+
+def logits_and_labels(logits, labels):
+    """All that `accuracies` needs of each example: it computes in float64, which a device may not have."""
+    return logits, labels
 
 
 def accuracies(logits, labels, num_classes: int) -> dict:
