@@ -85,7 +85,7 @@ def estimate(setup, starts) -> Cost:
         + sum(cycle > 0 for cycle in cycles) * per_query
         + scored * per_score
         + tested * per_test,
-        memory=2 * image_bytes + 4 * state_bytes + score_memory + 2**29,
+        memory=2 * image_bytes + 4 * pool.names.nbytes + 4 * state_bytes + score_memory + 2**29,
         disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
 

@@ -23,7 +23,7 @@ def mean_and_std(images) -> tuple[list[float], list[float]]:
     From exact sums, so that they are the same however the images are read.
 
     >>> mean_and_std(np.array([0, 51, 102, 255], np.uint8).reshape(2, 1, 2, 1))
-    ([0.4], [0.37416573867739417])
+    ([0.4], [0.3741657386773941])
     """
     channels = images.shape[-1]
     sums = np.zeros((2, channels), np.int64)

@@ -59,7 +59,10 @@ def cached_on_disk(key: str, cache_dir: str | None, count: int, make: Callable[[
     """
     folder = _folder(cache_dir)
     if folder is None:
-        raise InputError(f"{count} images are more than may stay in memory, but there is no folder to keep them in")
+        raise InputError(
+            f"{count} images take more than max_resident, but there is no folder to keep them in: name a cache folder, "
+            "or raise max_resident"
+        )
     path = folder / f"{key}.npy"
     try:
         return _mapped(path)
@@ -69,8 +72,8 @@ def cached_on_disk(key: str, cache_dir: str | None, count: int, make: Callable[[
         _write_whole(path, lambda file: _write_images(file, count, make()))
     except OSError as error:
         raise InputError(
-            f"{count} images are more than may stay in memory, and cannot be written to {folder} ({one_line(error)}): "
-            "make room there, or let more stay in memory"
+            f"{count} images take more than max_resident, but cannot be written to {folder} ({one_line(error)}): make "
+            "room there, or raise max_resident"
         ) from None
     return _mapped(path)
 

@@ -139,7 +139,7 @@ def test_broken_files_are_rebuilt(source, tmp_path, damage):
 def test_nowhere_to_keep_it(source, tmp_path, monkeypatch):
     options = {"data_dir": str(tmp_path), "max_resident": 1000}
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written to .*file"):
+    with pytest.raises(InputError, match="max_resident.* cannot be written to .*file"):
         load(source, cache_dir=str(tmp_path / "file"), **options)
     monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-that-name")
     with pytest.warns(UserWarning, match="XDG_CACHE_HOME"), pytest.raises(InputError, match="no folder to keep them"):
