@@ -97,6 +97,10 @@ class Config(Section):
     split: Text = Field("train", description="the split, or slice of one, that is the pool")
     test_split: Text = Field("test", description="the split, or slice of one, to test on")
     image_size: Count | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    max_resident: Count | None = Field(
+        None,
+        description="bytes of images above which they stay on disk; none = a quarter of free memory; changes no result",
+    )
     imbalance: _choice(IMBALANCES) = Field(
         {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from saal_jax.engine.memory import bytes_per_example
+from saal_jax.engine.memory import bytes_per_example, on_disk
 from saal_jax.engine.sweep import equal_chunk_size, score_available
 from saal_jax.keys import make_key
 from saal_jax.labels import nothing_known, tell
@@ -51,7 +51,7 @@ def estimate(setup, starts) -> Cost:
     steps = sum(protocol.steps or protocol.epochs * -(-count // protocol.batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
-    tested = len(cycles) * len(test.images)
+    tested = len(cycles) * len(test.labels)
 
     key = make_key(0)
     state = recipe.init(key)
@@ -77,7 +77,7 @@ def estimate(setup, starts) -> Cost:
     per_test = _seconds(lambda: evaluate(few_tests, weights)) / len(few_tests.test.images)
 
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((weights, state.opt_state)))
-    image_bytes = pool.images.nbytes + test.images.nbytes
+    image_bytes = sum(array.nbytes for array in (pool.images, test.images) if not on_disk(array))
     return Cost(
         labels=capacity(problem),
         steps=steps,
@@ -88,7 +88,7 @@ def estimate(setup, starts) -> Cost:
         + sum(cycle > 0 for cycle in cycles) * per_query
         + scored * per_score
         + tested * per_test,
-        memory=2 * image_bytes + 4 * state_bytes + score_memory + 2**29,
+        memory=2 * image_bytes + 4 * pool.names.nbytes + 4 * state_bytes + score_memory + 2**29,
         disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
 

@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.environment import environment
+from experiments.processes import on_first
 from saal_jax import data
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
-from saal_jax.engine.devices import all_devices
-from saal_jax.engine.memory import machine_bytes
+from saal_jax.engine.devices import all_devices, on_device
+from saal_jax.engine.memory import free_bytes, machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.labels import parts_of
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
+from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
 from saal_jax.training import Recipe
@@ -55,12 +57,15 @@ def build(config, data_dir) -> Setup:
         test_split=config.test_split,
         data_dir=data_dir,
         image_size=config.image_size,
+        max_resident=config.max_resident or on_first(free_bytes) // 4,
     )
     train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
     channels = images.shape[-1]
-    mean = config.mean or [float(images[..., channel].mean() / 255) for channel in range(channels)]
-    std = config.std or [max(float(images[..., channel].std() / 255), 1e-3) for channel in range(channels)]
+    mean, std = config.mean, config.std
+    if not (mean and std):
+        means, stds = mean_and_std(images)
+        mean, std = mean or means, std or [max(value, 1e-3) for value in stds]
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise InputError(
@@ -69,7 +74,7 @@ def build(config, data_dir) -> Setup:
     classes = len(loaded.class_names)
     _check_memory(config, classes, images.shape[1:])
     recipe = recipe_of(config, classes, images.shape[1:], mean, std)
-    test = Examples(jnp.asarray(loaded.test.images), loaded.test.labels)
+    test = Examples(on_device(loaded.test.images), loaded.test.labels)
     protocol = Protocol(*(getattr(config, key) for key in Protocol._fields))
     pool = make_pool(images, train.ids, embeddings)
     acquire = make_acquisition(config.acquisition.model_dump(), recipe.offers, config.recipe.name)
@@ -88,7 +93,7 @@ def build(config, data_dir) -> Setup:
             "mean": list(mean),
             "std": list(std),
             "data": digest,
-            "pool_size": len(images) * problem.task.regions,
+            "pool_size": len(train.labels) * problem.task.regions,
             "class_names": list(loaded.class_names),
             "class_counts": np.bincount(train.labels, minlength=classes).tolist(),
             "environment": environment(),

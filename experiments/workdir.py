@@ -11,7 +11,8 @@ from saal_jax.errors import InputError
 from saal_jax.keys import restore_key
 from saal_jax.paths import read_json
 
-LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
+# keys that say no more than where the data lie
+LOCATIONS = ("dataset", "split", "test_split", "embeddings", "max_resident")
 
 
 def load(workdir: Path, config: Config) -> dict:

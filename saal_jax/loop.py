@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saal_jax.engine.devices import on_device
 from saal_jax.engine.memory import lap
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.errors import InputError
@@ -46,9 +47,11 @@ class Protocol(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Examples to measure on: `images[M, H, W, C]` uint8 and `labels`, a pytree of arrays `[M, ...]`."""
+    """Examples to measure on: `images[M, H, W, C]` uint8, as a `Pool` has them, and `labels`, a pytree of arrays
+    `[M, ...]`.
+    """
 
-    images: jax.Array
+    images: Any
     labels: Any
 
 
@@ -99,8 +102,8 @@ class Cycle(NamedTuple):
 
 
 def make_pool(images, names, embeddings=None) -> Pool:
-    """Puts images `[N, H, W, C]` on the device and numbers them by their names `[N]`."""
-    return Pool(jnp.asarray(images), stable_ids(names), names, embeddings)
+    """Puts images `[N, H, W, C]` on the device, unless they lie on disk, and numbers them by their names `[N]`."""
+    return Pool(on_device(images), stable_ids(names), names, embeddings)
 
 
 def seed_key(seed: int) -> jax.Array:
@@ -266,7 +269,7 @@ def predict(problem: Problem, weights, indices):
 def evaluate(problem: Problem, weights, progress=None) -> dict:
     """What the task measures on the test images and, where the recipe has a teacher, the headline of that."""
     task, test, recipe = problem.task, problem.test, problem.recipe
-    report = progress and (lambda done: progress("test", done, len(test.images)))
+    report = progress and (lambda done: progress("test", done, test.images.shape[0]))
 
     def measured(offer, progress=None):
         score_fn = _measuring(recipe.offers[offer], task.measure)

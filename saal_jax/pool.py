@@ -12,11 +12,12 @@ from saal_jax.select.selection import Selection, random
 
 
 class Pool(NamedTuple):
-    """`images[N, H, W, C]` uint8 on the device; `ids[N]` uint32 and `names[N]` of the examples; `embeddings[N, D]`, if
-    the user brought some.
+    """`images[N, H, W, C]` uint8, an array on the device or on disk: an `np.memmap`, or whatever has `shape`, `dtype`
+    and `array[positions]`, such as `saal_jax.data.records.Records`; `ids[N]` uint32 and `names[N]` of the examples;
+    `embeddings[N, D]`, if the user brought some.
     """
 
-    images: jax.Array
+    images: Any
     ids: np.ndarray
     names: np.ndarray
     embeddings: np.ndarray | None = None

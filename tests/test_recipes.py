@@ -15,7 +15,7 @@ from saal_jax.models import small_cnn
 from saal_jax.models.layers import BatchNorm, Linear, Outputs
 from saal_jax.optimizers import SCHEDULES, adam, sgd
 from saal_jax.pool import Pool
-from saal_jax.preprocessing import normalize
+from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
 from saal_jax.tasks.classification import classification
@@ -29,16 +29,17 @@ POOL = Pool(IMAGES, IDS, IDS.astype(str))
 OPTIONS = {"ensemble": {"members": 3}, "semi_supervised_loss_prediction": {"left_out": 2, "module_epochs": 2}}
 
 
-def make(name, model=None, optimizer=None, **options):
+def make(name, model=None, optimizer=None, augmentation=unchanged, **options):
     prepare = partial(normalize, mean=(0.3,), std=(0.4,))
     model, optimizer = model or small_cnn(3, width=2), optimizer or sgd(learning_rate=0.05)
     return RECIPES[name](
-        Ingredients(model, optimizer, classification(3), prepare, (8, 8, 1)), **OPTIONS.get(name, {}) | options
+        Ingredients(model, optimizer, classification(3, augmentation), prepare, (8, 8, 1)),
+        **OPTIONS.get(name, {}) | options,
     )
 
 
-def training(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5):
-    return Training(POOL, LABELS, labelled, new, cycle, cycles, epochs, batch_size=4, capacity=20)
+def training(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5, pool=POOL):
+    return Training(pool, LABELS, labelled, new, cycle, cycles, epochs, batch_size=4, capacity=20)
 
 
 def trained(recipe, **changes):
@@ -67,6 +68,26 @@ def test_a_recipe_trains_repeats_to_the_bit_and_offers_what_it_says(name):
     assert features.ndim == 2 and np.isfinite(features).all()
     keys = jax.random.split(jax.random.key(0), 5)
     assert ask(recipe, "sample_logits", state.weights, IMAGES[:5], keys, samples=7).shape[::2] == (5, 3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
+    def counted(key, images):
+        traces.append(images.shape)
+        return crop_and_flip(key, images)
+
+    traces, recipe = [], make(name, small_cnn(3, width=2, dropout=0.2), augmentation=counted)
+    mapped = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, IMAGES.shape)
+    mapped[:] = IMAGES
+    first, second = {"labelled": IDS < 14}, {"labelled": IDS < 18, "new": (IDS >= 14) & (IDS < 18), "cycle": 1}
+    found = [trained(recipe, pool=POOL._replace(images=mapped), **changes) for changes in (first, second)]
+    programs = len(traces)
+    assert programs == len(set(traces)) + (name in ("snapshots", "semi_supervised_loss_prediction"))
+    for changes, (state, loss) in zip((first, second), found, strict=True):
+        expected, expected_loss = trained(recipe, **changes)
+        chex.assert_trees_all_equal(state, expected)
+        assert loss == expected_loss
+    assert len(traces) == 2 * programs
 
 
 def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():

@@ -175,6 +175,15 @@ def assert_devices_train_as_one(model, compiled_loop):
     assert min(map(max, map(jax.tree.leaves, moved))) > 1e-4  # parameters and statistics
 
 
+def assert_devices_read_what_they_gather(path):
+    """From the disk as from memory, up to how XLA orders the sums of eight devices."""
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, IMAGES.shape)
+    images[:] = IMAGES
+    ours = recipe(sam(learning_rate=3e-4), NORMALIZED, crop_and_flip, mesh=all_devices(), compiled_loop=False)
+    from_disk, in_memory = (run(ours, IDS < 14, 2, batch_size=10, images=pool) for pool in (images, IMAGES))
+    chex.assert_trees_all_close(from_disk, in_memory, rtol=0, atol=1e-6)
+
+
 def assert_devices_exchange_sums_only():
     mesh = all_devices()
     ours = ingredients(sam(), NORMALIZED, crop_and_flip, mesh=mesh)
@@ -201,6 +210,11 @@ def on_eight_devices(expression):
 def test_eight_devices_train_as_one():
     """Gradients, and the statistics of batch normalisation, are those of the whole batch, which is never gathered."""
     on_eight_devices("assert_devices_train_as_one(t.NORMALIZED, True); t.assert_devices_exchange_sums_only()")
+
+
+@pytest.mark.slow
+def test_eight_devices_read_from_the_disk(tmp_path):
+    on_eight_devices(f"assert_devices_read_what_they_gather({str(tmp_path / 'images.npy')!r})")
 
 
 @pytest.mark.slow

@@ -52,9 +52,9 @@ def vaal(
         params = autoencoder.init(keys[0], normalize(images)), judge.init(keys[1], jnp.zeros((1, latent)))
         return _State(*params, tuple(map(adam.init, params)))
 
-    def step(state, images, labelled, unlabelled, key):
-        both = normalize(images[jnp.concatenate([labelled, unlabelled])])
-        sides = jnp.where(jnp.arange(len(both)) < len(labelled), 1.0, -1.0)
+    def step(state, stored, key):
+        both = normalize(stored)
+        sides = jnp.where(jnp.arange(len(both)) < batch_size, 1.0, -1.0)
 
         def autoencoder_loss(params):
             found, mean, log_variance = autoencoder.reconstruct(params, both, key)
@@ -87,10 +87,10 @@ def vaal(
         *order_keys, init_key, step_key, select_key = jax.random.split(query.key, 5)
         masks = query.labelled, query.available
         batches = [cycled(key, ids, mask, steps, batch_size) for key, mask in zip(order_keys, masks, strict=True)]
-        state = init(init_key, images[:1])
-        for index in range(steps):
-            key = jax.random.fold_in(step_key, index)
-            state = one_step(state, images, *(of_steps[index] for of_steps in batches), key)
+        state = init(init_key, jnp.asarray(images[:1]))
+        for index, rows in enumerate(np.concatenate(batches, axis=1)):
+            stored = jnp.asarray(images[rows])  # of images on disk read while the step before is computed
+            state = one_step(jax.block_until_ready(state), stored, jax.random.fold_in(step_key, index))
         scores = query.sweep(score_fn, (state.autoencoder, state.discriminator), images, query.available)
         return Acquired(top_k(select_key, scores, ids, query.available, query.k), scores)
 

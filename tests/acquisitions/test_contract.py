@@ -107,6 +107,15 @@ def test_counts_exactly_whatever_is_asked(name):
 
 
 @every_method
+def test_a_pool_on_disk_gives_the_same_choice_and_scores(name, tmp_path):
+    pool, mapped = pool_of(IMAGES), np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, IMAGES.shape)
+    mapped[:] = IMAGES
+    (expected, by_array), (chosen, by_map) = ask(name, pool), ask(name, pool._replace(images=mapped))
+    np.testing.assert_array_equal(chosen, expected)
+    np.testing.assert_array_equal(by_map.scores, by_array.scores)
+
+
+@every_method
 def test_sane_where_nothing_distinguishes(name):
     equal = np.full_like(IMAGES, 100)
     ask(name, pool_of(equal))

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.run import main
 from saal_jax import checkpoint
+from saal_jax.data import load
 
 ARGUMENTS = [
     "--config=digits_saal",
@@ -77,6 +78,21 @@ def test_two_processes_choose_as_one(uninterrupted, tmp_path):
     assert [row["index"] for row in ours] == [row["index"] for row in theirs]
     scores = [[float(row["score"]) for row in table] for table in (ours, theirs)]
     np.testing.assert_allclose(*scores, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_read_from_the_disk(tmp_path):
+    data = load("digits[:15%]")
+    parts = {"train": data.train, "test": data.test}
+    arrays = {f"{part}_{name}": array for part in parts for name, array in parts[part]._asdict().items()}
+    np.savez(tmp_path / "digits.npz", **arrays)
+    arguments = [*ARGUMENTS, f"--config.dataset={tmp_path / 'digits.npz'}"]
+    for name, more in (("memory", []), ("disk", ["--config.max_resident=1000"])):
+        for ended in run_two(*arguments, *more, f"--workdir={tmp_path / name}", XDG_CACHE_HOME=str(tmp_path)):
+            assert ended[0] == 0, ended[2]
+    assert len(list((tmp_path / "saal_jax").glob("*.npy"))) == 2
+    ours, theirs = (rows(tmp_path / name / "selections.csv") for name in ("disk", "memory"))
+    assert [row["index"] for row in ours] == [row["index"] for row in theirs]
 
 
 # Killed is the one that does not write, in training, or the one that does, in the middle of a save.
