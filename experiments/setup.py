@@ -19,7 +19,7 @@ from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
-from saal_jax.models import MODELS
+from saal_jax.models import COMPUTE_DTYPES, MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS, normalize
 from saal_jax.recipes import OFFERS, RECIPES
@@ -80,7 +80,7 @@ def build(config, data_dir) -> Setup:
         loaded.train.ids,
         loaded.class_names,
         {
-            "model": {**config.model.model_dump(), "num_classes": classes},
+            "model": _model(config, classes),
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
@@ -98,7 +98,7 @@ def build(config, data_dir) -> Setup:
 
 def _check_memory(config, num_classes, image_shape):
     """Refuses a network whose weights and gradients alone are more than this machine's memory."""
-    model = call(MODELS, {**config.model.model_dump(), "num_classes": num_classes})
+    model = call(MODELS, _model(config, num_classes))
     shapes = jax.eval_shape(model.init, make_key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).params
     size, memory = (2 * sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))) / 2**30, machine_bytes() / 2**30
     if size > memory:
@@ -112,7 +112,7 @@ def _check_memory(config, num_classes, image_shape):
 def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
     """The recipe with model and optimizer, for all devices there are. Nothing is computed yet."""
     ingredients = Ingredients(
-        call(MODELS, {**config.model.model_dump(), "num_classes": num_classes}),
+        call(MODELS, _model(config, num_classes)),
         call(OPTIMIZERS, config.optimizer.model_dump()),
         classification(num_classes, AUGMENTATIONS[config.augmentation]),
         functools.partial(normalize, mean=mean, std=std),
@@ -120,6 +120,11 @@ def make_recipe(config, num_classes, image_shape, mean, std) -> Recipe:
         mesh=all_devices(),
     )
     return call(RECIPES, config.recipe.model_dump(), ingredients)
+
+
+def _model(config, num_classes):
+    """The name of the model and all that its function takes."""
+    return {**config.model.model_dump(), "num_classes": num_classes, "dtype": COMPUTE_DTYPES[config.precision]}
 
 
 def _pool_of(config, loaded):
