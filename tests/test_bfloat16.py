@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from saal_jax import max_perturbed_loss
 from saal_jax.engine.factors import value_and_factors
 from saal_jax.models import MODELS, Weights, small_cnn
-from saal_jax.models.layers import BatchNorm
+from saal_jax.models.layers import BatchNorm, in_float32
 from saal_jax.models.loss_prediction import loss_prediction_module
 from saal_jax.optimizers import sgd
 from saal_jax.pool import Pool
@@ -123,8 +123,8 @@ def test_as_many_leaves_are_factored_and_what_they_keep_is_half(name):
         weights, image = shapes(model), jnp.zeros((8, 8, 1))
 
         def fun(params, image, model=model, weights=weights):
-            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), weights.batch_stats)
-            return model.apply(weights._replace(params=params, batch_stats=zeros), image[None]).sum(), ()
+            batch_stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), weights.batch_stats)  # noqa: B023
+            return model.apply(Weights(params, batch_stats), image[None]).sum(), ()
 
         factors_fn, gradients_fn = value_and_factors(fun, weights.params, image)
         _, factors = jax.eval_shape(factors_fn, weights.params, image)
@@ -180,3 +180,20 @@ def test_statistics_are_float32():
     assert outputs.dtype == BFLOAT16
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     np.testing.assert_array_equal(outputs, expected_outputs.astype(BFLOAT16))
+
+
+@pytest.mark.optimized
+def test_a_mean_behind_bfloat16_layers_is_finite():
+    """Fused with both convolutions by YNNPACK on a CPU (JAX 0.12), as without `in_float32`, it was NaN."""
+    inputs = jax.random.normal(jax.random.key(0), (2, 4, 4, 128), BFLOAT16)
+    kernel = (jax.random.normal(jax.random.key(1), (3, 3, 128, 128)) / 34).astype(BFLOAT16)
+
+    def convolve(inputs):
+        return jax.lax.conv_general_dilated(inputs, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def mean(inputs):
+        return in_float32(jax.nn.relu(convolve(jax.nn.relu(convolve(inputs))) + inputs)).mean(axis=(1, 2))
+
+    found = jax.jit(mean)(inputs)
+    assert found.dtype == FLOAT32
+    np.testing.assert_allclose(found, mean(inputs), atol=0.02)

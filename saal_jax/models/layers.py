@@ -76,7 +76,9 @@ class BatchNorm(nn.Module):
 
 def in_float32(array):
     """`array` in float32 at least: what leaves a network, and what is summed over many values."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    wide = jnp.promote_types(array.dtype, jnp.float32)
+    # A sum that XLA (YNNPACK, on a CPU) fuses with the bfloat16 layers before it came out as NaN.
+    return array if array.dtype == wide else jax.lax.optimization_barrier(array).astype(wide)
 
 
 def max_pool(images):
