@@ -23,7 +23,7 @@ from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.errors import InputError, one_line
-from saal_jax.models import MODELS
+from saal_jax.models import COMPUTE_DTYPES, MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
@@ -134,6 +134,9 @@ class Config(Section):
     )
     std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
         None, description="likewise"
+    )
+    precision: Literal[tuple(COMPUTE_DTYPES)] = Field(
+        "float32", description="of the network's convolutions, float32 or bfloat16; weights and losses are float32"
     )
     model: _choice(MODELS) = Field(description=_described(MODELS))
     optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))

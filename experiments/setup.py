@@ -19,6 +19,7 @@ from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.labels import parts_of
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
+from saal_jax.models import COMPUTE_DTYPES
 from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
@@ -87,7 +88,7 @@ def build(config, data_dir) -> Setup:
         loaded.class_names,
         bound(FIRST_LABELS, config.initial_selection.model_dump()),
         {
-            "model": {**config.model.model_dump(), "num_classes": classes},
+            "model": {**_model(config), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
@@ -105,7 +106,7 @@ def build(config, data_dir) -> Setup:
 
 def _check_memory(config, num_classes, image_shape):
     """Refuses a network whose weights and gradients alone are more than this machine's memory."""
-    model = make_model(config.model.model_dump(), num_classes)
+    model = make_model(_model(config), num_classes)
     shapes = jax.eval_shape(model.init, make_key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).params
     size, memory = (2 * sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))) / 2**30, machine_bytes() / 2**30
     if size > memory:
@@ -118,11 +119,16 @@ def _check_memory(config, num_classes, image_shape):
 
 def recipe_of(config, num_classes, image_shape, mean, std) -> Recipe:
     """The config's recipe, for all devices there are. Nothing is computed yet."""
-    model, optimizer, augmentation, recipe = (
-        getattr(config, key).model_dump() for key in ("model", "optimizer", "augmentation", "recipe")
+    optimizer, augmentation, recipe = (
+        getattr(config, key).model_dump() for key in ("optimizer", "augmentation", "recipe")
     )
     options = {"optimizer": optimizer, "augmentation": augmentation, "mesh": all_devices()}
-    return make_recipe(recipe, model, num_classes, image_shape, mean, std, **options)
+    return make_recipe(recipe, _model(config), num_classes, image_shape, mean, std, **options)
+
+
+def _model(config):
+    """The name and the options of the model."""
+    return {**config.model.model_dump(), "dtype": COMPUTE_DTYPES[config.precision]}
 
 
 def _pool_of(config, loaded):
