@@ -17,7 +17,7 @@ collect_ignore = ["experiments/interrupted.py", "properties/child.py"]
 
 # `make test` tries the same few examples everywhere, `make test-all` a thousand others each time.
 slow_or_shared = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("few", max_examples=40, deadline=None, derandomize=True, suppress_health_check=slow_or_shared)
+settings.register_profile("few", max_examples=20, deadline=None, derandomize=True, suppress_health_check=slow_or_shared)
 settings.register_profile("thorough", settings.get_profile("few"), max_examples=1000, derandomize=False)
 settings.load_profile("few")
 
@@ -35,4 +35,31 @@ def _compiled_as_users_do(request):
 @pytest.fixture(autouse=True)
 def _no_silent_rank_promotion():
     with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def recipes_made_once():
+    """Runs of one network, optimizer and recipe in one process share its compiled functions."""
+    from experiments import setup
+
+    make_recipe, fitted, made = setup.make_recipe, setup.fitted, {}
+    elsewhere = {*setup.Protocol._fields, "dataset", "split", "test_split", "seeds", "acquisition", "imbalance"}
+    elsewhere |= {"embeddings", "mean", "std"}  # as arguments, or not what a recipe is made of
+
+    def make_recipe_once(config, *rest):
+        key = config.model_dump_json(exclude=elsewhere), str(rest)
+        if key not in made:
+            made[key] = make_recipe(config, *rest)
+        return made[key]
+
+    def fitted_once(config, recipe):
+        key = config.acquisition.model_dump_json(), id(recipe)  # which `made` keeps
+        if key not in made:
+            made[key] = fitted(config, recipe)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "make_recipe", make_recipe_once)
+        patch.setattr(setup, "fitted", fitted_once)
         yield

@@ -14,9 +14,10 @@ from PIL import Image
 from experiments import config as configs
 from experiments.run import main
 from saal_jax import load_model, max_perturbed_loss
+from tests.toys import RUN
 
 TINY = ["--config.cycles=2", "--config.epochs=1", "--config.seeds=1,2", "--config.model.width=2"]
-SMALL = ["--config=digits_saal", "--config.dataset=digits[:10%]", *TINY]
+SMALL = [*RUN, *TINY]
 
 
 def run(workdir, *arguments):
