@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skactiveml.pool import uncertainty_scores
 
@@ -43,7 +43,6 @@ def test_like_scikit_activeml():
         np.testing.assert_allclose(found - found.mean(), expected - expected.mean(), atol=1e-6)  # up to a constant
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=12, max_size=12))
 def test_within_bounds_and_whatever_the_order_of_the_classes(values):
     logits = jnp.array(values).reshape(4, 3)
