@@ -10,45 +10,29 @@ import pytest
 
 from saal_jax import InputError
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.data import Split
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, fit, make_pool, seed_key, simulate
-from saal_jax.models import small_cnn
 from saal_jax.optimizers import adam, sgd
 from saal_jax.pool import Query
-from saal_jax.preprocessing import normalize, unchanged
-from saal_jax.recipes import RECIPES
+from saal_jax.preprocessing import unchanged
 from saal_jax.select.first_labels import class_balanced
 from saal_jax.tasks.classification import classification
-from saal_jax.training import Ingredients
+from tests.toys import ADAM, IMAGES, LABELS, SIZE, recipe
 
 PROTOCOL = Protocol(6, 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
 
 
-def split(size, seed, name):
-    generator = np.random.default_rng(seed)
-    labels = np.arange(size, dtype=np.int32) % 3
-    images = (
-        generator.integers(0, 200, (size, 8, 8, 1)).astype(np.uint8) + labels[:, None, None, None].astype(np.uint8) * 25
-    )
-    return Split(images, labels, np.array([f"{name}_{i}" for i in range(size)]))
-
-
-TRAIN = split(40, 0, "train")
-POOL, ANSWERS = make_pool(TRAIN.images, TRAIN.ids), TRAIN.labels
-TEST = Examples(*split(15, 1, "test")[:2])
+POOL, ANSWERS = make_pool(IMAGES, np.array([f"train_{i}" for i in range(SIZE)])), LABELS
+TEST, OTHER_TEST = (Examples(IMAGES[:15] // divisor, LABELS[:15]) for divisor in (2, 3))
 TASK = classification(3)
-NORMALIZE = partial(normalize, mean=(0.4,), std=(0.2,))
 
 
 def supervised(optimizer, augment=unchanged):
-    return RECIPES["supervised"](
-        Ingredients(small_cnn(3, width=2), optimizer, classification(3, augment), NORMALIZE, (8, 8, 1))
-    )
+    return recipe(optimizer=optimizer, augment=augment)
 
 
-RECIPE = supervised(adam(learning_rate=0.01))
+RECIPE = supervised(ADAM)
 saal = partial(ACQUISITIONS["saal"], RECIPE.apply, TASK)
 SAAL = saal()
 METHODS = {
@@ -192,7 +176,7 @@ def test_scores_and_pseudo_labels_are_those_of_the_model_before():
 
 
 def test_no_test_image_influences_training_or_selection():
-    cycle, other = run()[-1], run(test=Examples(*split(15, 9, "test")[:2]))[-1]
+    cycle, other = run()[-1], run(test=OTHER_TEST)[-1]
     chex.assert_trees_all_equal(cycle.state, other.state)
     chex.assert_trees_all_equal(cycle.asked, other.asked)
     assert cycle.metrics["test_loss"] != other.metrics["test_loss"]
@@ -244,14 +228,14 @@ def test_a_score_that_is_not_finite_stops_and_names_its_example():
 def test_one_trace_of_each_function_over_all_cycles_and_seeds():
     chex.clear_trace_counter()
     augment = chex.assert_max_traces(unchanged, n=1)
-    recipe = supervised(adam(), augment)
+    ours = supervised(adam(), augment)
     traces = []
 
     def counted(weights, images):
         traces.append(images.shape)
-        return recipe.apply(weights, images)
+        return ours.apply(weights, images)
 
-    counted_recipe = recipe._replace(offers=recipe.offers | {"apply": counted})
+    counted_recipe = ours._replace(offers=ours.offers | {"apply": counted})
     acquire = ACQUISITIONS["saal"](counted, TASK)
     after = []
     for seed in (1, 2):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import chex
 import jax
@@ -14,20 +15,19 @@ from saal_jax import InputError, max_perturbed_loss, score_pool
 from saal_jax.engine import sweep
 from saal_jax.engine.sweep import default_chunk_size, score_available
 from saal_jax.models import Weights, small_cnn
+from tests.toys import convolved, convolved_params
+
+
+def sharpest(params, images):
+    return max_perturbed_loss(convolved, params, images)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 100])
 def test_chunk_size_does_not_matter(chunk_size):
-    model = small_cnn(10, width=4)
-    images = jax.random.normal(jax.random.key(1), (7, 8, 8, 1))
-    weights = jax.jit(model.init)(jax.random.key(0), images)
-
-    def score_fn(params, images):
-        return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), params, images)
-
-    scores = score_pool(score_fn, weights.params, np.asarray(images), chunk_size=chunk_size)
+    params, images = convolved_params(), jax.random.normal(jax.random.key(1), (7, 8, 8, 1))
+    scores = score_pool(sharpest, params, np.asarray(images), chunk_size=chunk_size)
     assert scores.shape == (7,) and scores.dtype == np.float32
-    np.testing.assert_allclose(scores, jax.jit(score_fn)(weights.params, images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, sharpest(params, images), rtol=1e-5, atol=1e-6)
 
 
 def test_compiles_once_for_all_weights_and_pool_sizes():
@@ -210,37 +210,35 @@ def test_a_pool_on_disk_is_read_by_chunks(tmp_path):
 ON_EIGHT_DEVICES = """
 import jax, numpy as np
 from saal_jax import max_perturbed_loss, score_pool
-from saal_jax.models import small_cnn
+from tests.toys import convolved, convolved_params
 
-model = small_cnn(10, width=4)
-images = jax.random.normal(jax.random.key(1), (37, 8, 8, 1))
-weights = model.init(jax.random.key(0), images)
+params, images = convolved_params(), jax.random.normal(jax.random.key(1), (37, 8, 8, 1))
 
 def score_fn(params, images):
-    return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), params, images)
+    return max_perturbed_loss(convolved, params, images)
 
 def drawn(params, images, keys):
     return jax.vmap(jax.random.uniform)(keys)
 
 mesh = jax.make_mesh((4, 2), ("a", "b"))
 assert mesh.size == 8
-one = score_pool(score_fn, weights.params, images)
+one = score_pool(score_fn, params, images)
 for chunk_size in (None, 1, 3):
-    many = score_pool(score_fn, weights.params, np.asarray(images), chunk_size=chunk_size, mesh=mesh)
+    many = score_pool(score_fn, params, np.asarray(images), chunk_size=chunk_size, mesh=mesh)
     np.testing.assert_allclose(many, one, rtol=0, atol=1e-6)
 key = jax.random.key(3)
-several = score_pool(lambda params, chunk: {"score": score_fn(params, chunk), "first": chunk[:, 0, 0]}, weights.params,
+several = score_pool(lambda params, chunk: {"score": score_fn(params, chunk), "first": chunk[:, 0, 0]}, params,
                      np.asarray(images), chunk_size=2, mesh=mesh)
 np.testing.assert_allclose(several["score"], one, rtol=0, atol=1e-6)
 np.testing.assert_array_equal(several["first"], np.asarray(images)[:, 0, 0])
-draws = score_pool(drawn, weights.params, images, key=key, chunk_size=2, mesh=mesh)
-np.testing.assert_array_equal(draws, score_pool(drawn, weights.params, images, key=key))
+draws = score_pool(drawn, params, images, key=key, chunk_size=2, mesh=mesh)
+np.testing.assert_array_equal(draws, score_pool(drawn, params, images, key=key))
 """
 
 
 def test_eight_devices_give_the_scores_of_one():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES], check=True, env=environment, cwd=Path(__file__).parents[2])
 
 
 def test_only_the_available_are_scored_and_a_score_that_is_not_finite_names_its_example():

@@ -14,14 +14,13 @@ import pytest
 from experiments.run import main
 from saal_jax import checkpoint
 from saal_jax.data import load
+from tests.toys import RUN
 
 ARGUMENTS = [
-    "--config=digits_saal",
-    "--config.dataset=digits[:15%]",
+    *RUN,
     "--config.seeds=3",
     "--config.cycles=2",
     "--config.epochs=2",
-    "--config.model.width=4",
     "--config.warm_start=true",
 ]
 PLAIN = ["-m", "experiments.run"]
@@ -140,7 +139,7 @@ def test_a_wrong_variable_is_refused(variable, value, message, tmp_path, monkeyp
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("", marks=pytest.mark.slow)])
 def test_a_port_in_use_is_refused(host, tmp_path):
     command = [sys.executable, *PLAIN, *ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--distributed"]
     with socket.create_server((host, 0)) as taken:

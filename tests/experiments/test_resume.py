@@ -14,7 +14,7 @@ from experiments.run import main
 from saal_jax import checkpoint
 from saal_jax.data import load
 
-KEYS = "seeds=1 cycles=1 epochs=1 model.width=2".split()
+KEYS = "dataset=digits[:10%] seeds=1 cycles=1 epochs=1 model.width=2".split()
 
 
 def arguments(*keys):
@@ -129,7 +129,7 @@ def test_a_copy_in_an_older_workdir_is_not_another_cycle(begun, tmp_path, capsys
     assert f"{folder}/2 is a copy of another cycle's checkpoint" in capsys.readouterr().err
 
 
-IMBALANCE = ["imbalance.name=alternating", "imbalance.few=30", "imbalance.many=90"]
+IMBALANCE = ["dataset=digits", "imbalance.name=alternating", "imbalance.few=30", "imbalance.many=90"]
 
 
 def assert_index_counts_in_the_data_set(workdir):
