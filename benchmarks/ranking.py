@@ -45,7 +45,14 @@ def main():
         """Weights themselves in bfloat16."""
         return score_fn(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights), images)
 
+    computing = build(config.but(precision="bfloat16"), arguments.data_dir).problem.recipe
+
+    def in_bfloat16(weights, images):
+        """The network's computation in bfloat16, as `--config.precision=bfloat16` has it."""
+        return max_perturbed_loss(lambda p, x: computing.apply(weights._replace(params=p), x), weights.params, images)
+
     rows = {name: score_pool(score_fn, weights, images, precision=name) for name in PRECISIONS}
+    rows["bfloat16 network"] = score_pool(in_bfloat16, weights, images)
     rows["bfloat16 weights"] = np.asarray(score_pool(narrow, weights, images), np.float32)
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from scipy import stats
 
 from experiments import config as configs
 from experiments.command import given_path
@@ -162,6 +161,8 @@ def table(runs: dict, root: Path) -> str:
 
 def _p_value(differences):
     """Of a t test that their mean is 0; 1 where all of them are."""
+    from scipy import stats
+
     return float(stats.ttest_1samp(differences, 0).pvalue) if differences.any() else 1.0
 
 

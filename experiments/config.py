@@ -23,7 +23,7 @@ from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.data.imbalance import IMBALANCES
 from saal_jax.errors import InputError, one_line
-from saal_jax.models import MODELS
+from saal_jax.models import COMPUTE_DTYPES, MODELS
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
@@ -97,6 +97,10 @@ class Config(Section):
     split: Text = Field("train", description="the split, or slice of one, that is the pool")
     test_split: Text = Field("test", description="the split, or slice of one, to test on")
     image_size: Count | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    max_resident: Count | None = Field(
+        None,
+        description="bytes of images above which they stay on disk; none = a quarter of free memory; changes no result",
+    )
     imbalance: _choice(IMBALANCES) = Field(
         {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
     )
@@ -130,6 +134,9 @@ class Config(Section):
     )
     std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
         None, description="likewise"
+    )
+    precision: Literal[tuple(COMPUTE_DTYPES)] = Field(
+        "float32", description="of the network's convolutions, float32 or bfloat16; weights and losses are float32"
     )
     model: _choice(MODELS) = Field(description=_described(MODELS))
     optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from saal_jax.engine.memory import bytes_per_example
+from saal_jax.engine.memory import bytes_per_example, on_disk
 from saal_jax.engine.sweep import equal_chunk_size, score_available
 from saal_jax.keys import make_key
 from saal_jax.labels import nothing_known, tell
-from saal_jax.loop import EVALUATION_CHUNK, answers_for, capacity, make_training, predict
-from saal_jax.pool import Query
+from saal_jax.loop import EVALUATION_CHUNK, Examples, answers_for, capacity, evaluate, make_training
+from saal_jax.pool import Query, any_region
 
 _CANDIDATES = 1024
 
@@ -42,23 +42,26 @@ def estimate(setup, starts) -> Cost:
     """The cost of going on from the cycles in `starts` (by seed), from a few epochs on the first labels and a query."""
     problem = setup.problem
     protocol, recipe, pool, test = problem.protocol, problem.recipe, problem.pool, problem.test
-    size = len(pool.ids)
+    images = len(pool.ids)
+    size = images * problem.task.regions
     last = min(protocol.cycles, -(-(size - protocol.initial_labels) // protocol.query_size))  # then all are labelled
     cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
     labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
-    steps = sum(protocol.steps or protocol.epochs * -(-count // protocol.batch_size) for count in labelled)
+    most = [min(images, count) for count in labelled]  # images, if no two of the regions are of the same
+    steps = sum(protocol.steps or protocol.epochs * -(-count // protocol.batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
-    tested = len(cycles) * len(test.images)
+    tested = len(cycles) * len(test.labels)
 
     key = make_key(0)
     state = recipe.init(key)
     weights = jax.tree.map(lambda leaf: leaf.copy(), state.weights)  # training donates its own
     few = np.arange(size) < min(size, protocol.initial_labels)  # as many as a recipe must be able to begin with
-    timed_steps = -(-int(few.sum()) // protocol.batch_size)
 
-    labels = tell(nothing_known(problem.task, size), np.flatnonzero(few), setup.oracle(np.flatnonzero(few)))
+    first = np.flatnonzero(few)
+    labels = tell(nothing_known(problem.task, images), first, setup.oracle(first), problem.task)
     training = make_training(problem, labels, False, 0)
+    timed_steps = -(-int(training.labelled.sum()) // protocol.batch_size)
 
     def train_few(state, epochs):
         return jax.block_until_ready(recipe.train(key, state, training._replace(epochs=epochs, steps=None))[0])
@@ -69,14 +72,14 @@ def estimate(setup, starts) -> Cost:
     per_step = max(thrice - once, 0.0) / 2 / timed_steps
     per_cycle = max(once - per_step * timed_steps, 0.0)  # stages of a recipe that do not grow with the epochs
     per_score, per_query, score_memory = _querying(setup, key, weights, few)
-    batch = test.images[:EVALUATION_CHUNK]
-    predict(recipe, weights, batch)
-    per_test = _seconds(lambda: predict(recipe, weights, batch)) / len(batch)
+    few_tests = problem._replace(test=Examples(*jax.tree.map(lambda array: array[:EVALUATION_CHUNK], tuple(test))))
+    evaluate(few_tests, weights)
+    per_test = _seconds(lambda: evaluate(few_tests, weights)) / len(few_tests.test.images)
 
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((weights, state.opt_state)))
-    image_bytes = pool.images.nbytes + test.images.nbytes
+    image_bytes = sum(array.nbytes for array in (pool.images, test.images) if not on_disk(array))
     return Cost(
-        labels=capacity(protocol, pool),
+        labels=capacity(problem),
         steps=steps,
         scored=scored,
         tested=tested,
@@ -85,33 +88,35 @@ def estimate(setup, starts) -> Cost:
         + sum(cycle > 0 for cycle in cycles) * per_query
         + scored * per_score
         + tested * per_test,
-        memory=2 * image_bytes + 4 * state_bytes + score_memory + 2**29,
+        memory=2 * image_bytes + 4 * pool.names.nbytes + 4 * state_bytes + score_memory + 2**29,
         disk=state_bytes * (2 * list(starts.values()).count(0) + 1),  # a new one is written before an old one goes
     )
 
 
 def _querying(setup, key, weights, few):
-    """Seconds per image, seconds per query beside them (of at most `_CANDIDATES`), and bytes that it takes."""
+    """Seconds per candidate, seconds per query beside them (of at most `_CANDIDATES`), and bytes that it takes."""
     problem, per_image, swept, memory = setup.problem, 0.0, 0.0, 0
-    pool, mesh = problem.pool, problem.recipe.mesh
+    pool, mesh, task = problem.pool, problem.recipe.mesh, problem.task
     candidates = few if few.all() else ~few & (np.cumsum(~few) <= _CANDIDATES)
 
     def sweep(score_fn, weights, arrays, mask, **options):
         nonlocal per_image, swept, memory
         begun = time.perf_counter()
         devices = mesh.size if mesh else 1
-        chunk = equal_chunk_size(score_fn, weights, arrays, options.get("most") or len(mask), mesh)
+        chunk = equal_chunk_size(score_fn, weights, arrays, options.get("most") or len(pool.ids), mesh)
         fixed, per_example = bytes_per_example(score_fn, weights, arrays, chunk)
         memory = max(memory, fixed + chunk * per_example)
-        first = mask & (np.cumsum(mask) <= chunk * devices)
+        images = any_region(mask, len(pool.ids))
+        first = mask & np.repeat(np.cumsum(images) <= chunk * devices, len(mask) // len(images))
         score = lambda: score_available(score_fn, weights, arrays, first, pool.names, mesh=mesh, **options)  # noqa: E731
         scores = score()
-        per_image += _seconds(score) / (chunk * devices) * mask.sum() / candidates.sum()
+        per_image += _seconds(score) / (chunk * devices) * images.sum() / candidates.sum()
         swept += time.perf_counter() - begun
-        return np.nan_to_num(scores)
+        return jax.tree.map(np.nan_to_num, scores)
 
-    k = min(problem.protocol.query_size, len(pool.ids))
-    query = Query(key, pool, few, candidates, k, weights, sweep, setup.answers)
+    k = min(problem.protocol.query_size, len(few))
+    classes = task.strata(setup.answers) if task.strata and task.regions == 1 else None
+    query = Query(key, pool, few, candidates, k, weights, sweep, classes)
     acquire = functools.partial(problem.acquire, **answers_for(problem.acquire, setup.oracle))
     acquire(query)  # compiles
     per_image, swept = 0.0, 0.0

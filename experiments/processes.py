@@ -12,7 +12,6 @@ import traceback
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
 
 from saal_jax.errors import InputError
@@ -83,6 +82,8 @@ def on_first(function, *args):
     """Calls `function` in process 0 only; returns its result, or raises its exception, in every process."""
     if not jax.distributed.is_initialized():
         return function(*args)
+    import orbax.checkpoint as ocp
+
     message = b""
     if jax.process_index() == 0:
         try:

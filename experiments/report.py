@@ -11,22 +11,17 @@ if __name__ == "__main__":
 
 import argparse
 import csv
-import os
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from experiments.apart import where_apart
 from experiments.command import given_path
 from experiments.tables import read_csv
 from saal_jax.errors import InputError
 from saal_jax.paths import read_json
-
-os.environ["MPLBACKEND"] = "Agg"  # pictures go to files, whatever the user's screen
-import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
 RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.csv"
 
@@ -129,13 +124,18 @@ def mean_sd(values) -> str:
 
 def interval(differences) -> str:
     """Mean and half the width of its 95 % confidence interval (t)."""
+    from scipy import stats
+
     half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
     return f"{differences.mean():+.2f} +- {half:.2f}"
 
 
 def draw(path: Path, runs: dict, released: dict):
     """Learning curves: mean over seeds, with a band of one sd, and the released curves in grey."""
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    from matplotlib.figure import Figure  # without pyplot no screen is asked for
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     if released:
         most = max(labels[-1] for run in runs.values() for labels, _ in run.values())
         labels, mean, _ = _band(between(0, most, released))
@@ -153,7 +153,6 @@ def draw(path: Path, runs: dict, released: dict):
     axes.legend()
     temporary = path.with_name(path.name + ".new")
     figure.savefig(temporary, dpi=150, format=path.suffix[1:] or "png")
-    plt.close(figure)
     temporary.replace(path)
 
 

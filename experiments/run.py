@@ -138,7 +138,8 @@ def run_seed(seed, config, setup, directory, records, found):
         target = {"train": problem.recipe.init(key), "labelled": np.zeros(0), "key": jax.random.key_data(key)}
         restored = jax.tree.map(jnp.array, checkpoint.into(target, tree))
         key, bought = restore_key(restored["key"]), np.flatnonzero(restored["labelled"])
-        labels = tell(nothing_known(problem.task, len(problem.pool.ids)), bought, setup.oracle(bought))
+        unknown = nothing_known(problem.task, len(problem.pool.ids))
+        labels = tell(unknown, bought, setup.oracle(bought), problem.task)
         state = State(cycle, restored["train"], labels)
     progress = _Bars(f"seed {seed} cycle {len(history)}/{config.cycles}")
     cycles = simulate(key, problem, setup.first(seed), setup.oracle, state, progress)
@@ -150,21 +151,26 @@ def run_seed(seed, config, setup, directory, records, found):
         history = [*history, finished]
         arrays = {"train": state.trained, "labelled": state.labels.known, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
-        on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds)
+        headline = problem.task.headline
+        on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds, headline)
         progress.title = f"seed {seed} cycle {len(history)}/{config.cycles}"
     if len(history) <= config.cycles:
         print(f"seed {seed}: all {len(problem.pool.ids)} images of the pool are labelled; no more cycles")
 
 
 def _queried(setup, asked):
-    """What was asked and answered, as lists by column."""
+    """What was asked and answered, as lists by column; of labels their classes, where the task has such."""
+    task, images = setup.problem.task, setup.problem.task.image_of(asked.indices)
+    strata = task.strata or (lambda answers: [None] * len(images))
     columns = {
-        "index": setup.positions[asked.indices],
-        "example_id": setup.problem.pool.names[asked.indices],
-        "label": setup.oracle(asked.indices),
+        "index": setup.positions[images],
+        "example_id": setup.problem.pool.names[images],
+        "label": strata(setup.oracle(asked.indices)),
     }
+    if task.regions > 1:
+        columns["region"] = task.region_of(asked.indices)
     if asked.predicted is not None:
-        columns |= {"score": asked.scores, "pseudo_label": asked.predicted}
+        columns |= {"score": asked.scores, "pseudo_label": strata(asked.predicted)}
     return {
         name: [None if value != value else value for value in np.asarray(array).tolist()]
         for name, array in columns.items()
@@ -176,23 +182,23 @@ def _write_environment(directory, found):
         warn(f"{change} since the last cycle: the same bytes are not promised")
 
 
-def _record(seed, config, directory, records, arrays, cycle, metrics, seconds):
+def _record(seed, config, directory, records, arrays, cycle, metrics, seconds, headline):
     """Saves a finished cycle and tells of it; none after a signal."""
     command.check()
     checkpoint.save(directory / "checkpoints" / f"seed_{seed}", cycle, arrays, records[seed])
     tables.write_tables(directory, config, records)
-    _tell(seed, config, cycle, metrics, seconds)
+    _tell(seed, config, cycle, metrics, seconds, headline)
 
 
-def _tell(seed, config, cycle, metrics, seconds):
+def _tell(seed, config, cycle, metrics, seconds, headline):
     """One line for a finished cycle."""
     print(
         f"seed {seed} cycle {cycle}/{config.cycles}: {metrics['num_labelled']} labels, "
-        f"test accuracy {metrics['test_accuracy']:.2f} %, train loss {metrics['train_loss']:.4f}, "
+        f"{headline.replace('_', ' ')} {metrics[headline]:.2f} %, train loss {metrics['train_loss']:.4f}, "
         f"{sum(seconds.values()):.1f} s",
         flush=True,
     )
-    if not np.isfinite([metrics["train_loss"], metrics["test_loss"]]).all():
+    if not np.isfinite([value for name, value in metrics.items() if name.endswith("_loss")]).all():
         warn("the loss is not finite: the weights have diverged, lower optimizer.learning_rate")
 
 

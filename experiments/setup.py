@@ -8,15 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.environment import environment
+from experiments.processes import on_first
 from saal_jax import data
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
-from saal_jax.engine.devices import all_devices
-from saal_jax.engine.memory import machine_bytes
+from saal_jax.engine.devices import all_devices, on_device
+from saal_jax.engine.memory import free_bytes, machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import DRAWS, make_key
+from saal_jax.labels import parts_of
 from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
+from saal_jax.models import COMPUTE_DTYPES
+from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
 from saal_jax.training import Recipe
@@ -33,14 +37,16 @@ class Setup(NamedTuple):
     record: dict  # what a checkpoint tells about its model and data, beside the history
 
     def first(self, seed: int) -> Asked:
-        """The first images that a seed labels."""
-        problem = self.problem
-        k, classes = problem.protocol.initial_labels, len(self.class_names)
-        return first_labels(seed_key(seed), self.select_first, k, problem.pool, self.answers, classes)
+        """The first candidates that a seed labels."""
+        pool, task, k = self.problem.pool, self.problem.task, self.problem.protocol.initial_labels
+        everything = np.arange(len(pool.ids) * task.regions)
+        classes = task.strata(self.oracle(everything)) if task.strata else np.zeros_like(everything)
+        of = classes, len(self.class_names), task.regions
+        return first_labels(seed_key(seed), self.select_first, k, pool, *of)
 
-    def oracle(self, indices) -> np.ndarray:
-        """The true labels of these images."""
-        return self.answers[indices]
+    def oracle(self, indices):
+        """The true labels of these candidates, and no other part of the answers."""
+        return parts_of(self.answers, indices, self.problem.task)
 
 
 def build(config, data_dir) -> Setup:
@@ -51,12 +57,15 @@ def build(config, data_dir) -> Setup:
         test_split=config.test_split,
         data_dir=data_dir,
         image_size=config.image_size,
+        max_resident=config.max_resident or on_first(free_bytes) // 4,
     )
     train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
     channels = images.shape[-1]
-    mean = config.mean or [float(images[..., channel].mean() / 255) for channel in range(channels)]
-    std = config.std or [max(float(images[..., channel].std() / 255), 1e-3) for channel in range(channels)]
+    mean, std = config.mean, config.std
+    if not (mean and std):
+        means, stds = mean_and_std(images)
+        mean, std = mean or means, std or [max(value, 1e-3) for value in stds]
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise InputError(
@@ -65,7 +74,7 @@ def build(config, data_dir) -> Setup:
     classes = len(loaded.class_names)
     _check_memory(config, classes, images.shape[1:])
     recipe = recipe_of(config, classes, images.shape[1:], mean, std)
-    test = Examples(jnp.asarray(loaded.test.images), loaded.test.labels)
+    test = Examples(on_device(loaded.test.images), loaded.test.labels)
     protocol = Protocol(*(getattr(config, key) for key in Protocol._fields))
     pool = make_pool(images, train.ids, embeddings)
     acquire = make_acquisition(config.acquisition.model_dump(), recipe.offers, config.recipe.name)
@@ -77,13 +86,13 @@ def build(config, data_dir) -> Setup:
         loaded.class_names,
         bound(FIRST_LABELS, config.initial_selection.model_dump()),
         {
-            "model": {**config.model.model_dump(), "num_classes": classes},
+            "model": {**_model(config), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
             "std": list(std),
             "data": digest,
-            "pool_size": len(images),
+            "pool_size": len(train.labels) * problem.task.regions,
             "class_names": list(loaded.class_names),
             "class_counts": np.bincount(train.labels, minlength=classes).tolist(),
             "environment": environment(),
@@ -96,7 +105,7 @@ def build(config, data_dir) -> Setup:
 
 def _check_memory(config, num_classes, image_shape):
     """Refuses a network whose weights and gradients alone are more than this machine's memory."""
-    model = make_model(config.model.model_dump(), num_classes)
+    model = make_model(_model(config), num_classes)
     shapes = jax.eval_shape(model.init, make_key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).params
     size, memory = (2 * sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))) / 2**30, machine_bytes() / 2**30
     if size > memory:
@@ -109,11 +118,16 @@ def _check_memory(config, num_classes, image_shape):
 
 def recipe_of(config, num_classes, image_shape, mean, std) -> Recipe:
     """The config's recipe, for all devices there are. Nothing is computed yet."""
-    model, optimizer, augmentation, recipe = (
-        getattr(config, key).model_dump() for key in ("model", "optimizer", "augmentation", "recipe")
+    optimizer, augmentation, recipe = (
+        getattr(config, key).model_dump() for key in ("optimizer", "augmentation", "recipe")
     )
     options = {"optimizer": optimizer, "augmentation": augmentation, "mesh": all_devices()}
-    return make_recipe(recipe, model, num_classes, image_shape, mean, std, **options)
+    return make_recipe(recipe, _model(config), num_classes, image_shape, mean, std, **options)
+
+
+def _model(config):
+    """The name and the options of the model."""
+    return {**config.model.model_dump(), "dtype": COMPUTE_DTYPES[config.precision]}
 
 
 def _pool_of(config, loaded):

@@ -13,7 +13,7 @@ from saal_jax.paths import open_file
 
 FIRST = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")  # columns of metrics.csv
 SELECTIONS = ("seed", "cycle", "rank", "index", "example_id", "score", "pseudo_label", "label")
-INITIAL_LABELS = ("seed", "index", "example_id", "label")
+INITIAL_LABELS = ("seed", "index", "example_id", "label")  # and, where regions are bought, "region" before "label"
 DIGESTS = ("seed", "cycle", "array", "sha256")
 PHASES = ("query", "train", "test")
 
@@ -41,20 +41,18 @@ def write_tables(workdir: Path, config: Config, records: dict):
     asked = [(seed, number, found) for seed, number, cycle in cycles if (found := cycle["query_metrics"])]
     if asked:
         write_csv(workdir / "query_metrics.csv", *_wide(asked))
-    first = [
-        [seed, index, name, label]
-        for seed, number, cycle in cycles
-        if number == 0
-        for index, name, label in _columns(cycle, "index", "example_id", "label")
-    ]
-    write_csv(workdir / "initial_labels.csv", INITIAL_LABELS, first)
+    regions = "region" in record["history"][0]["queried"]
+    initial = _with_region(INITIAL_LABELS, regions)
+    first = [[seed, *row] for seed, number, cycle in cycles if number == 0 for row in _columns(cycle, *initial[1:])]
+    write_csv(workdir / "initial_labels.csv", initial, first)
+    selections = _with_region(SELECTIONS, regions)
     chosen = [
-        [seed, number, rank, index, name, "" if score is None else f"{score:.9g}", pseudo_label, label]
+        [seed, number, rank, *row]
         for seed, number, cycle in cycles
         if number > 0
-        for rank, (index, name, score, pseudo_label, label) in enumerate(_columns(cycle, *SELECTIONS[3:]))
+        for rank, row in enumerate(_columns(cycle, *selections[3:]))
     ]
-    write_csv(workdir / "selections.csv", SELECTIONS, chosen)
+    write_csv(workdir / "selections.csv", selections, chosen)
     digests = [
         [seed, number, array, digest] for seed, number, cycle in cycles for array, digest in cycle["digests"].items()
     ]
@@ -87,8 +85,12 @@ def _balanced(metrics):
 
 
 def _class_counts(records):
-    """How many images of each class are labelled after each cycle, and how many are still in the pool."""
+    """How many candidates of each class are labelled after each cycle, and how many are still in the pool; nothing
+    where a label has no class.
+    """
     for seed, record in records.items():
+        if None in record["history"][0]["queried"]["label"]:
+            continue
         labelled = np.zeros(len(record["class_names"]), int)
         for number, cycle in enumerate(record["history"]):
             labelled = labelled + np.bincount(cycle["queried"]["label"], minlength=len(labelled))
@@ -101,8 +103,16 @@ def _peaks(cycle):
     return [f"{cycle['peak_bytes'][phase] / 2**20:.0f}" for phase in PHASES]
 
 
+def _with_region(columns, regions):
+    """`columns`, with the region of an image beside its name."""
+    after = columns.index("example_id") + 1
+    return (*columns[:after], *["region"] * regions, *columns[after:])
+
+
 def _columns(cycle, *names):
-    return zip(*(cycle["queried"][name] for name in names), strict=True)
+    queried = cycle["queried"]
+    scores = {"score": ["" if score is None else f"{score:.9g}" for score in queried.get("score", ())]}
+    return zip(*((queried | scores)[name] for name in names), strict=True)
 
 
 def _text(value):

@@ -10,7 +10,8 @@ from saal_jax import checkpoint
 from saal_jax.errors import InputError
 from saal_jax.keys import DRAWS, restore_key
 
-LOCATIONS = ("dataset", "split", "test_split", "embeddings")  # keys that say no more than where the data lie
+# keys that say no more than where the data lie
+LOCATIONS = ("dataset", "split", "test_split", "embeddings", "max_resident")
 
 
 def load(workdir: Path, config: Config) -> dict:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import serialization
 
 from saal_jax.errors import InputError, one_line
@@ -28,6 +27,8 @@ def save(directory, cycle: int, state, record: dict):
     Returns only when everything is on disk; until then the one before stays the newest. Of several processes one alone
     saves. Raises OSError (ENOSPC) when the disk is full.
     """
+    import orbax.checkpoint as ocp
+
     tree = jax.tree.map(np.asarray, serialization.to_state_dict(state))
     record = {**json.loads(json.dumps(record)), "cycle": cycle}
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _MARGIN
@@ -57,6 +58,8 @@ def load_newest(directory):
 
     Warns of each damaged one, and raises InputError where all are damaged: nothing is begun anew over them.
     """
+    import orbax.checkpoint as ocp
+
     if not Path(directory).is_dir():
         return None
     damaged = []
@@ -110,6 +113,8 @@ def into(target, tree):
 @contextlib.contextmanager
 def _manager(directory, *, writes=False):
     """Orbax's manager, synchronous, of this process alone, and silent about what is raised anyway."""
+    import orbax.checkpoint as ocp
+
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

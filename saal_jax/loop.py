@@ -3,6 +3,7 @@
 `fit` and `ask` never see an answer that was not bought. `simulate` goes round by itself, with an oracle that knows all.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,20 +12,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saal_jax.engine.devices import on_device
 from saal_jax.engine.memory import lap
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key, named
-from saal_jax.labels import Labels, nothing_known, tell
-from saal_jax.pool import Pool, Query, stable_ids, subset
+from saal_jax.labels import Labels, nothing_known, parts_of, tell
+from saal_jax.pool import Pool, Query, any_region, candidate_ids, stable_ids, subset
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
 
 EVALUATION_CHUNK = 500
+_OUTPUT_BYTES = 2**28  # of what a network returns for a chunk
 
 
 class Protocol(NamedTuple):
-    """The numbers of an experiment: how many labels when, and how long to train."""
+    """The numbers of an experiment: how many labels when, and how long to train. Where regions of images are bought,
+    they are what `initial_labels`, `query_size` and `pool_subset` count.
+    """
 
     initial_labels: int
     query_size: int
@@ -41,9 +46,11 @@ class Protocol(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Examples to measure on: `images[M, H, W, C]` uint8 and `labels`, a pytree of arrays `[M, ...]`."""
+    """Examples to measure on: `images[M, H, W, C]` uint8, as a `Pool` has them, and `labels`, a pytree of arrays
+    `[M, ...]`.
+    """
 
-    images: jax.Array
+    images: Any
     labels: Any
 
 
@@ -67,9 +74,12 @@ class State(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What to label next: `indices[k]` in the pool, in order of choice, `scores[k]` (NaN where a method has none),
+    """What to label next: `indices[k]` of candidates, in order of choice, `scores[k]` (NaN where a method has none),
     `predicted`, the model's own answers (a pytree of arrays `[k, ...]`; None before there is a model), and what else
     the acquisition measured, by name.
+
+    A candidate is an image, or a region of one: where a task has R regions, index i is region `task.region_of(i)` of
+    the image `task.image_of(i)` of the pool, and an answer is that part of its label.
     """
 
     indices: np.ndarray
@@ -91,8 +101,8 @@ class Cycle(NamedTuple):
 
 
 def make_pool(images, names, embeddings=None) -> Pool:
-    """Puts images `[N, H, W, C]` on the device and numbers them by their names `[N]`."""
-    return Pool(jnp.asarray(images), stable_ids(names), names, embeddings)
+    """Puts images `[N, H, W, C]` on the device, unless they lie on disk, and numbers them by their names `[N]`."""
+    return Pool(on_device(images), stable_ids(names), names, embeddings)
 
 
 def seed_key(seed: int) -> jax.Array:
@@ -100,14 +110,20 @@ def seed_key(seed: int) -> jax.Array:
     return named(make_key(0), "seed", seed)
 
 
-def capacity(protocol: Protocol, pool: Pool) -> int:
-    """How many labels a seed has in the end."""
-    return min(len(pool.ids), protocol.initial_labels + protocol.cycles * protocol.query_size)
+def capacity(problem: Problem) -> int:
+    """How many candidates a seed has labelled in the end."""
+    size, protocol = len(problem.pool.ids) * problem.task.regions, problem.protocol
+    return min(size, protocol.initial_labels + protocol.cycles * protocol.query_size)
 
 
-def first_labels(key: jax.Array, select: Callable, k: int, pool: Pool, classes: np.ndarray, num_classes: int) -> Asked:
-    """The first `k` examples to label, the same for every method; a balanced `select` looks at their `classes[N]`."""
-    chosen = np.asarray(select(named(key, "first labels"), classes, pool.ids, num_classes, k).indices)
+def first_labels(
+    key: jax.Array, select: Callable, k: int, pool: Pool, classes: np.ndarray, num_classes: int, regions: int = 1
+) -> Asked:
+    """The first `k` candidates to label, the same for every method, of a task of R `regions`; a balanced `select` looks
+    at their `classes[N * R]`.
+    """
+    ids = candidate_ids(pool, regions)
+    chosen = np.asarray(select(named(key, "first labels"), classes, ids, num_classes, k).indices)
     return Asked(chosen, np.full(len(chosen), np.nan), None, {})
 
 
@@ -145,19 +161,21 @@ def _fit(key, problem, labels, state, progress):
 
 
 def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Training:
-    """What a cycle trains on; `before[N]` was known in the cycle before."""
+    """What a cycle trains on: images of which any region is known; `before[N * R]` was known in the cycle before."""
     protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.labels)
-    num_labelled = int(labels.known.sum())
+    size = len(problem.pool.ids)
+    labelled = any_region(labels.known, size)
+    num_labelled = int(labelled.sum())
     return Training(
         problem.pool,
         on_device,
-        labels.known,
-        labels.known & ~np.asarray(before),
+        labelled,
+        any_region(labels.known & ~np.asarray(before), size),
         cycle,
         protocol.cycles,
         protocol.epochs_of(num_labelled),
         protocol.batch_size,
-        max(capacity(protocol, problem.pool), num_labelled),  # a person may answer more than was asked
+        min(size, max(capacity(problem), num_labelled)),  # a person may answer more than was asked
         protocol.steps,
     )
 
@@ -168,24 +186,23 @@ def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None 
     `oracle(indices) -> answers` is for acquisitions that look at answers, which only a simulation has. One that needs
     it is refused where it is None.
     """
-    progress, pool, protocol = progress or _silent, problem.pool, problem.protocol
+    progress, pool, protocol, task = progress or _silent, problem.pool, problem.protocol, problem.task
+    size, ids = len(pool.ids), candidate_ids(pool, task.regions)
     query_key = named(key, "query", state.cycle + 1)
-    available = subset(named(query_key, "subset"), pool.ids, ~state.labels.known, protocol.pool_subset)
+    available = subset(named(query_key, "subset"), ids, ~state.labels.known, protocol.pool_subset)
 
     def sweep(score_fn, weights, arrays, mask, **options):
-        report = lambda done: progress("score", done, int(mask.sum()))  # noqa: E731
+        report = lambda done: progress("score", done, int(any_region(mask, size).sum()))  # noqa: E731
         options |= {"mesh": problem.recipe.mesh, "progress": report}
         return score_available(score_fn, weights, arrays, mask, pool.names, **options)
 
-    k, weights = min(protocol.query_size, len(pool.ids)), state.trained.weights
-    classes = problem.task.strata and problem.task.strata(state.labels.labels)
+    k, weights = min(protocol.query_size, len(ids)), state.trained.weights
+    classes = task.strata(state.labels.labels) if task.strata and task.regions == 1 else None
     query = Query(named(query_key, "acquisition"), pool, state.labels.known, available, k, weights, sweep, classes)
     acquired = problem.acquire(query, **answers_for(problem.acquire, oracle))
     chosen = np.asarray(acquired.selection.indices)[: int(acquired.selection.count)]
-    outputs = predict(problem.recipe, weights, pool.images[chosen])
-    predicted = jax.device_get(jax.vmap(problem.task.pseudo_label_fn)(jax.tree.map(jnp.asarray, outputs)))
     scores = np.asarray(acquired.scores)
-    return Asked(chosen, scores[chosen], predicted, acquired.metrics | _quantiles(scores))
+    return Asked(chosen, scores[chosen], predict(problem, weights, chosen), acquired.metrics | _quantiles(scores))
 
 
 def _quantiles(scores):
@@ -224,7 +241,7 @@ def simulate(
             return
         else:
             asked, known = ask(key, problem, state, oracle, progress), state.labels
-        labels = tell(known, asked.indices, oracle(asked.indices))
+        labels = tell(known, asked.indices, oracle(asked.indices), problem.task)
         after_query = lap()
         state, metrics, laps = _fit(key, problem, labels, state, progress)
         times, peaks = zip(begun, after_query, *laps, strict=True)
@@ -235,23 +252,50 @@ def _by_phase(values):
     return dict(zip(("query", "train", "test"), values, strict=True))
 
 
-def predict(recipe: Recipe, weights, images, progress=None, offer="apply"):
-    """Outputs `[N, ...]` for stored images."""
-    chunk_size = -(-EVALUATION_CHUNK // (recipe.mesh.size if recipe.mesh else 1))
-    score_fn = recipe.offers[offer]
-    return score_pool(score_fn, weights, images, chunk_size=chunk_size, mesh=recipe.mesh, progress=progress)
+def predict(problem: Problem, weights, indices):
+    """The model's own answers for the candidates at `indices[k]`, a pytree of arrays `[k, ...]`."""
+    task, recipe, pool = problem.task, problem.recipe, problem.pool
+    images, rows = np.asarray(indices), np.arange(len(indices))
+    if task.regions > 1:
+        images, inverse = np.unique(task.image_of(images), return_inverse=True)
+        rows = inverse * task.regions + task.region_of(np.asarray(indices))
+    score_fn = _answering(recipe.apply, task.pseudo_label_fn)
+    return parts_of(_over_chunks(score_fn, recipe, "apply", weights, (pool.images[images], None)), rows, task)
 
 
 def evaluate(problem: Problem, weights, progress=None) -> dict:
     """What the task measures on the test images and, where the recipe has a teacher, the headline of that."""
     task, test, recipe = problem.task, problem.test, problem.recipe
-    report = progress and (lambda done: progress("test", done, len(test.images)))
-    outputs = predict(recipe, weights, test.images, report)
-    metrics = task.measure(outputs, test.labels)
+    report = progress and (lambda done: progress("test", done, test.images.shape[0]))
+
+    def measured(offer, progress=None):
+        score_fn = _measuring(recipe.offers[offer], task.measure)
+        return task.summarize(_over_chunks(score_fn, recipe, offer, weights, tuple(test), progress))
+
+    metrics = measured("apply", report)
     if "teacher" in recipe.offers:
-        teacher = task.measure(predict(recipe, weights, test.images, offer="teacher"), test.labels)
-        metrics["teacher_" + task.headline.removeprefix("test_")] = teacher[task.headline]
+        metrics["teacher_" + task.headline.removeprefix("test_")] = measured("teacher")[task.headline]
     return metrics
+
+
+@functools.lru_cache(maxsize=64)  # the same function for the same arguments, so that it is compiled once
+def _measuring(apply, measure):
+    return lambda weights, examples: measure(apply(weights, examples[0]), examples[1])
+
+
+@functools.lru_cache(maxsize=64)
+def _answering(apply, pseudo_label_fn):
+    return lambda weights, examples: jax.vmap(pseudo_label_fn)(apply(weights, examples[0]))
+
+
+def _over_chunks(score_fn, recipe, offer, weights, examples, progress=None):
+    """`score_fn` of `(images[N, ...], labels)`, in chunks of one size, smaller where an output is large."""
+    images, _ = examples
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    outputs = jax.tree.leaves(jax.eval_shape(recipe.offers[offer], weights, one))
+    most = max(1, _OUTPUT_BYTES // sum(leaf.size * leaf.dtype.itemsize for leaf in outputs))
+    chunk_size = min(most, -(-EVALUATION_CHUNK // (recipe.mesh.size if recipe.mesh else 1)))
+    return score_pool(score_fn, weights, examples, chunk_size=chunk_size, mesh=recipe.mesh, progress=progress)
 
 
 def _silent(phase, done, total):

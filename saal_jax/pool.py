@@ -7,28 +7,33 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from saal_jax.errors import InputError
 from saal_jax.select.selection import Selection, random
 
 
 class Pool(NamedTuple):
-    """`images[N, H, W, C]` uint8 on the device; `ids[N]` uint32 and `names[N]` of the examples; `embeddings[N, D]`, if
-    the user brought some.
+    """`images[N, H, W, C]` uint8, an array on the device or on disk: an `np.memmap`, or whatever has `shape`, `dtype`
+    and `array[positions]`, such as `saal_jax.data.records.Records`; `ids[N]` uint32 and `names[N]` of the examples;
+    `embeddings[N, D]`, if the user brought some.
     """
 
-    images: jax.Array
+    images: Any
     ids: np.ndarray
     names: np.ndarray
     embeddings: np.ndarray | None = None
 
 
 class Query(NamedTuple):
-    """Which `k` of the examples in the mask `available[N]` should be labelled next?
+    """Which `k` of the candidates in the mask `available[N * R]` should be labelled next?
 
-    `labelled[N]` are known already, `weights` were trained on them; `classes[N]` is the class of each of these, where
-    the task has such, and says nothing of the others. `sweep(score_fn, weights, arrays, mask)` gives
-    `score_fn(weights, chunk) -> [B, ...]` of all examples in a mask, as `[N, ...]` with NaN elsewhere; it knows chunks,
-    devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N; `most=`
-    tells how many examples the mask holds at most in a run, where they are always few.
+    Candidates are the images of the pool (R = 1), or R regions of each, as its task says. `labelled[N * R]` are known
+    already, `weights` were trained on them; `classes[N]` is the class of each of these, where the task has such and R
+    is 1, and says nothing of the others. `ids[N * R]` are the numbers of the candidates, `pool.ids[N]` of the images.
+
+    `sweep(score_fn, weights, arrays, mask)` gives `score_fn(weights, chunk) -> [B, ...]` of all images in a mask `[N]`,
+    as `[N, ...]` with NaN elsewhere. Of a mask `[N * R]` of regions it takes `[B, R]`, and gives `[N * R]`. It knows
+    chunks, devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N;
+    `most=` tells how many the mask holds at most in a run, where they are always few.
     """
 
     key: jax.Array
@@ -40,10 +45,14 @@ class Query(NamedTuple):
     sweep: Callable
     classes: np.ndarray | None = None
 
+    @property
+    def ids(self) -> np.ndarray:
+        return candidate_ids(self.pool, len(self.available) // len(self.pool.ids))
+
 
 class Acquired(NamedTuple):
-    """The answer: what was chosen, `scores[N]` (higher = more informative, NaN where there is none) and whatever else
-    the method found out, as numbers by name.
+    """The answer: what was chosen, `scores[N * R]` (higher = more informative, NaN where there is none) and whatever
+    else the method found out, as numbers by name.
     """
 
     selection: Selection
@@ -53,6 +62,8 @@ class Acquired(NamedTuple):
 
 def embed(query, features, mask) -> np.ndarray:
     """Embeddings `[N, D]` of the examples in `mask`: the user's own, or what the recipe's `features` gives."""
+    if len(mask) != len(query.pool.ids):
+        raise InputError("embeddings are of whole images, but regions of them are bought: choose what scores regions")
     if query.pool.embeddings is not None:
         return query.pool.embeddings
     return query.sweep(features, query.weights, query.pool.images, mask)
@@ -63,8 +74,20 @@ def stable_ids(names):
     return np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
 
 
+def candidate_ids(pool, regions):
+    """`uint32[N * R]` numbers of the candidates: those of the images, or of `name#region` where R is above 1."""
+    if regions == 1:
+        return pool.ids
+    return stable_ids(f"{name}#{region}" for name in pool.names for region in range(regions))
+
+
+def any_region(mask, size):
+    """`[N]` of a mask of candidates `[N * R]`: the `size` images of which at least one region is in it."""
+    return mask.reshape(size, -1).any(axis=1)
+
+
 def subset(key, ids, available, size):
-    """`available[N]` restricted to a random `size` of its examples; all of them for `None`."""
+    """The mask `available` restricted to a random `size` of its candidates, by their `ids`; all of them for `None`."""
     if size is None:
         return available
     chosen = np.asarray(random(key, ids, available, min(size, len(ids))).indices)

@@ -1,16 +1,39 @@
 """From stored uint8 images to what a network sees."""
 
+import math
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Ge, Le
+
+from saal_jax.data.on_disk import blocks
 
 
 def normalize(images, mean, std):
     """uint8 `[B, H, W, C]` to float32 `(images / 255 - mean) / std`, with `mean[C]` and `std[C]` of the 0..1 range."""
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return (images.astype(jnp.float32) / 255 - mean[None, None, None]) / std[None, None, None]
+
+
+def mean_and_std(images) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of uint8 `[N, H, W, C]`, in memory or on disk, in the 0..1 range.
+
+    From exact sums, so that they are the same however the images are read.
+
+    >>> mean_and_std(np.array([0, 51, 102, 255], np.uint8).reshape(2, 1, 2, 1))
+    ([0.4], [0.3741657386773941])
+    """
+    channels = images.shape[-1]
+    sums = np.zeros((2, channels), np.int64)
+    for block in blocks(images):
+        pixels = block.reshape(len(block), -1)
+        for power, values in enumerate((pixels, np.square(pixels, dtype=np.uint16))):
+            sums[power] += values.sum(0, dtype=np.uint32).reshape(-1, channels).sum(0, dtype=np.int64)  # 2^16 x 255^2
+    count = math.prod(images.shape[:-1])
+    pairs = [(total, count * squares - total**2) for total, squares in sums.T.tolist()]
+    return [total / count / 255 for total, _ in pairs], [math.sqrt(spread) / count / 255 for _, spread in pairs]
 
 
 def crop_and_flip(key, images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4):

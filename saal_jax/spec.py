@@ -70,16 +70,41 @@ def needs(acquisition: str) -> list[str]:
 
 
 def make_acquisition(acquisition: dict, offers: dict, recipe_name: str):
-    """The acquisition, given what it needs of what a recipe offers. Raises InputError where that is missing."""
-    needed = needs(acquisition["name"])
+    """The acquisition, given what it needs of what a recipe offers. Raises InputError where that is missing, or where
+    it looks at whole images but the task has regions that are bought apart.
+    """
+    name = acquisition["name"]
+    needed = needs(name)
     missing = [name for name in needed if name not in offers]
     if missing:
         what, offered_by = OFFERS[missing[0]]
         raise InputError(
-            f"acquisition {acquisition['name']} needs {missing[0]} ({what}), which recipe {recipe_name} does not offer "
+            f"acquisition {name} needs {missing[0]} ({what}), which recipe {recipe_name} does not offer "
             f"here: use {offered_by}"
         )
-    return call(ACQUISITIONS, acquisition, *(offers[name] for name in needed))
+    acquire, regions = call(ACQUISITIONS, acquisition, *(offers[name] for name in needed)), offers["task"].regions
+    if regions == 1:
+        return acquire
+    whole = [need for need in needed if need not in ("apply", "task")]
+    if whole:
+        raise InputError(
+            f"acquisition {name} needs {whole[0]}, which is of whole images, but {regions} regions of each are bought "
+            "apart: use one that scores regions, or acquisition.name=random"
+        )
+    return _by_name(acquire, name)
+
+
+def _by_name(acquire, name):
+    """`acquire`, whose errors say its name: whether it scores regions, its first sweep shows."""
+
+    @functools.wraps(acquire)
+    def named(query, **more):
+        try:
+            return acquire(query, **more)
+        except InputError as error:
+            raise InputError(f"acquisition {name}: {error}") from None
+
+    return named
 
 
 def load_model(workdir, seed: int | None = None):

@@ -1,6 +1,7 @@
 """Passes over the labelled part of a pool, one compiled step (CPU) or epoch (accelerator) at a time."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ import optax
 from jax.sharding import Mesh
 
 from saal_jax.engine.cpu import COMPILER_OPTIONS, with_stored_operands
-from saal_jax.engine.devices import local, replicate, replicated, split_batches, split_rows
+from saal_jax.engine.devices import local, padded, read_rows, replicate, replicated, split_batches, split_rows
+from saal_jax.engine.memory import on_disk
 from saal_jax.keys import named
 from saal_jax.models import Model, Weights
 from saal_jax.optimizers import Optimizer
@@ -108,6 +110,13 @@ def gather(images, labels, indices, mesh):
     return Batch(batch, jax.tree.map(lambda array: array[indices], labels), (split >= 0).astype(jnp.float32))
 
 
+def read(images, labels, indices, mesh):
+    """The same by the host, of images on disk; labels and indices are numpy's."""
+    mask = (indices >= 0).astype(np.float32)
+    batch, labels = jax.tree.map(lambda array: read_rows(array, indices, mesh), (images, labels))
+    return Batch(batch, labels, read_rows(mask, np.arange(len(mask)), mesh))
+
+
 def prepared(ingredients, batch, key):
     """A batch as the network sees it: augmented and normalised."""
     images, labels = ingredients.task.augment(key, batch.images, batch.labels)
@@ -144,44 +153,57 @@ def make_epoch(step, ingredients):
 
     `batches` are indices `[S, B]`, or a pytree of such: `step` then takes the same pytree of `Batch`. With a compiled
     loop the whole epoch runs inside one program, right on accelerators; on CPU, where XLA's convolutions lose an order
-    of magnitude inside loops, the loop is Python's.
+    of magnitude inside loops, the loop is Python's. So it is for images on disk: where JAX computes asynchronously, the
+    host reads a batch while the step before it is computed.
     """
-    mesh, compiled_loop = ingredients.mesh, ingredients.compiled_loop
-    if compiled_loop is None:
-        compiled_loop = jax.default_backend() != "cpu"
+    mesh, on_cpu = ingredients.mesh, jax.default_backend() == "cpu"
+    compiled_loop = not on_cpu if ingredients.compiled_loop is None else ingredients.compiled_loop
 
-    def accumulate(state, total, images, labels, batches, index, key, rates):
-        batch = jax.tree.map(lambda of_steps: gather(images, labels, of_steps[index], mesh), batches)
+    def accumulate(state, total, batch, index, key, rates):
         state, loss = step(state, batch, named(key, "step", index), rates)
         return state, total + loss
 
-    def split(batches):
-        return jax.tree.map(lambda of_steps: split_batches(of_steps, mesh), batches)
+    def gathering(state, total, images, labels, batches, index, key, rates):
+        batch = jax.tree.map(lambda of_steps: gather(images, labels, of_steps[index], mesh), batches)
+        return accumulate(state, total, batch, index, key, rates)
 
-    if not compiled_loop:
-        one_step = jax.jit(
-            with_stored_operands(accumulate),
-            donate_argnums=(0, 1),
-            out_shardings=replicated(mesh),
-            compiler_options=COMPILER_OPTIONS if jax.default_backend() == "cpu" else None,
-        )
+    def compiled(fun):
+        fun, options = (with_stored_operands(fun), COMPILER_OPTIONS) if on_cpu else (fun, None)
+        return jax.jit(fun, donate_argnums=(0, 1), out_shardings=replicated(mesh), compiler_options=options)
 
-        def epoch(state, images, labels, batches, num_steps, key, rates):
-            total, batches = replicate(jnp.zeros(()), mesh), split(batches)
-            for index in range(num_steps):
-                state, total = one_step(state, total, images, labels, batches, np.int32(index), key, rates)
-            return state, total
+    one_step, one_gathering_step = compiled(accumulate), compiled(gathering)
 
-        return epoch
-
-    def whole_epoch(state, images, labels, batches, num_steps, key, rates):
+    @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
+    def compiled_epoch(state, images, labels, batches, num_steps, key, rates):
         def body(index, carry):
-            return accumulate(*carry, images, labels, batches, index, key, rates)
+            return gathering(*carry, images, labels, batches, index, key, rates)
 
         return jax.lax.fori_loop(0, num_steps, body, (state, jnp.zeros(())))
 
-    compiled = jax.jit(whole_epoch, donate_argnums=0, out_shardings=replicated(mesh))
-    return lambda state, images, labels, batches, *rest: compiled(state, images, labels, split(batches), *rest)
+    def loop_of_steps(state, images, labels, batches, num_steps, key, rates):
+        total = replicate(jnp.zeros(()), mesh)
+        for index in range(num_steps):
+            state, total = one_gathering_step(state, total, images, labels, batches, np.int32(index), key, rates)
+        return state, total
+
+    def reading_loop(state, images, labels, batches, num_steps, key, rates):
+        total = replicate(jnp.zeros(()), mesh)
+        labels, batches = jax.device_get((labels, jax.tree.map(lambda of_steps: padded(of_steps, mesh), batches)))
+        for index in range(num_steps):
+            batch = jax.tree.map(lambda of_steps: read(images, labels, of_steps[index], mesh), batches)  # noqa: B023
+            jax.block_until_ready(total)  # else batches would pile up where reading is faster
+            state, total = one_step(state, total, batch, np.int32(index), key, rates)
+        return state, total
+
+    def epoch(state, images, labels, batches, *rest):
+        split = jax.tree.map(
+            lambda of_steps: split_batches(of_steps, mesh), batches
+        )  # refuses what processes differ in
+        if on_disk(images):
+            return reading_loop(state, images, labels, batches, *rest)
+        return (compiled_epoch if compiled_loop else loop_of_steps)(state, images, labels, split, *rest)
+
+    return epoch
 
 
 def make_batches(key, ids, mask, batch_size, capacity):

@@ -12,12 +12,16 @@ def run(module, *arguments):
     return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", ["scoring", "training", "cycle"])
+OTHERS = [pytest.param(module, marks=pytest.mark.slow) for module in ("scoring", "cycle")]
+
+
+@pytest.mark.parametrize("module", ["training", *OTHERS])
 def test_an_unknown_setting_is_refused(module):
     result = run(module, "--setting=resnet19")
     assert result.returncode == 2 and "resnet19" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_small_setting_prints_its_table():
     setting = "small_cnn 8x8 batch 10 adam"
     result = run("training", f"--setting={setting}", "--repeats=1")

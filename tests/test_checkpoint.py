@@ -156,7 +156,7 @@ def test_a_passing_failure_is_no_damage(tmp_path, monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", fail)
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", fail)
     with pytest.raises(type(error)):
         checkpoint.load_newest(tmp_path)
 

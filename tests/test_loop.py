@@ -10,46 +10,30 @@ import pytest
 
 from saal_jax import InputError
 from saal_jax.acquisitions import ACQUISITIONS
-from saal_jax.data import Split
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.keys import named
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, fit, make_pool, seed_key, simulate
-from saal_jax.models import small_cnn
 from saal_jax.optimizers import adam, sgd
 from saal_jax.pool import Query
-from saal_jax.preprocessing import normalize, unchanged
-from saal_jax.recipes import RECIPES
+from saal_jax.preprocessing import unchanged
 from saal_jax.select.first_labels import class_balanced
 from saal_jax.tasks.classification import classification
-from saal_jax.training import Ingredients
+from tests.toys import ADAM, IMAGES, LABELS, SIZE, recipe
 
 PROTOCOL = Protocol(6, 4, 3, epochs=2, batch_size=4, pool_subset=None, warm_start=False)
 
 
-def split(size, seed, name):
-    generator = np.random.default_rng(seed)
-    labels = np.arange(size, dtype=np.int32) % 3
-    images = (
-        generator.integers(0, 200, (size, 8, 8, 1)).astype(np.uint8) + labels[:, None, None, None].astype(np.uint8) * 25
-    )
-    return Split(images, labels, np.array([f"{name}_{i}" for i in range(size)]))
-
-
-TRAIN = split(40, 0, "train")
-POOL, ANSWERS = make_pool(TRAIN.images, TRAIN.ids), TRAIN.labels
-TEST = Examples(*split(15, 1, "test")[:2])
+POOL, ANSWERS = make_pool(IMAGES, np.array([f"train_{i}" for i in range(SIZE)])), LABELS
+TEST, OTHER_TEST = (Examples(IMAGES[:15] // divisor, LABELS[:15]) for divisor in (2, 3))
 TASK = classification(3)
-NORMALIZE = partial(normalize, mean=(0.4,), std=(0.2,))
 
 
 def supervised(optimizer, augment=unchanged):
-    return RECIPES["supervised"](
-        Ingredients(small_cnn(3, width=2), optimizer, classification(3, augment), NORMALIZE, (8, 8, 1))
-    )
+    return recipe(optimizer=optimizer, augment=augment)
 
 
-RECIPE = supervised(adam(learning_rate=0.01))
+RECIPE = supervised(ADAM)
 saal = partial(ACQUISITIONS["saal"], RECIPE.apply, TASK)
 SAAL = saal()
 METHODS = {
@@ -193,7 +177,7 @@ def test_scores_and_pseudo_labels_are_those_of_the_model_before():
 
 
 def test_no_test_image_influences_training_or_selection():
-    cycle, other = run()[-1], run(test=Examples(*split(15, 9, "test")[:2]))[-1]
+    cycle, other = run()[-1], run(test=OTHER_TEST)[-1]
     chex.assert_trees_all_equal(cycle.state, other.state)
     chex.assert_trees_all_equal(cycle.asked, other.asked)
     assert cycle.metrics["test_loss"] != other.metrics["test_loss"]
@@ -211,6 +195,30 @@ def test_metrics_of_a_known_model():
     assert result.metrics["test_loss"] == pytest.approx(float(loss), rel=1e-4)
 
 
+def test_outputs_are_measured_where_they_are_computed(monkeypatch):
+    """Where what a network returns is large, of few examples at once; and nothing of it reaches the host."""
+    plain, sizes, summarized = run(protocol=PROTOCOL._replace(cycles=0))[0].metrics, [], []
+
+    def measure(logits, labels):
+        sizes.append(len(logits))
+        return {"right": logits.argmax(1) == labels}
+
+    def summarize(measured):
+        summarized.append(jax.tree.map(np.shape, measured))
+        return {"test_accuracy": 100 * float(measured["right"].mean())}
+
+    monkeypatch.setattr("saal_jax.loop._OUTPUT_BYTES", 50)  # logits of three classes are 12
+    problem = problem_of()._replace(task=TASK._replace(measure=measure, summarize=summarize))
+    for _ in range(2):
+        _, metrics = fit(
+            seed_key(1), problem, tell(nothing_known(TASK, 40), first(1).indices, oracle(first(1).indices))
+        )
+        assert metrics["test_accuracy"] == pytest.approx(plain["test_accuracy"])
+        assert metrics.keys() == {"num_labelled", "train_loss", "test_accuracy"}
+    assert sizes == [4]  # traced once
+    assert summarized == [{"right": (15,)}] * 2
+
+
 def test_a_score_that_is_not_finite_stops_and_names_its_example():
     with pytest.raises(InputError, match="scores are not finite, of examples train_"):
         diverged = supervised(adam(learning_rate=1e30))
@@ -221,23 +229,23 @@ def test_a_score_that_is_not_finite_stops_and_names_its_example():
 def test_one_trace_of_each_function_over_all_cycles_and_seeds():
     chex.clear_trace_counter()
     augment = chex.assert_max_traces(unchanged, n=1)
-    recipe = supervised(adam(), augment)
+    ours = supervised(adam(), augment)
     traces = []
 
     def counted(weights, images):
         traces.append(images.shape)
-        return recipe.apply(weights, images)
+        return ours.apply(weights, images)
 
-    counted_recipe = recipe._replace(offers=recipe.offers | {"apply": counted})
+    counted_recipe = ours._replace(offers=ours.offers | {"apply": counted})
     acquire = ACQUISITIONS["saal"](counted, TASK)
     after = []
     for seed in (1, 2):
         for _ in simulate(seed_key(seed), problem_of(acquire, recipe=counted_recipe), first(seed), oracle):
             after.append(len(traces))
-    assert after[0] == 1  # prediction
-    # And, with the first query, the score: the check of its arguments and its two halves, once for the program and
-    # twice to estimate its memory.
-    assert after[1] == after[-1] == 1 + 3 * 3
+    assert after[0] == 2  # what the test images are measured by, and before it the shape of the outputs
+    # And, with the first query, the answers of the model and the score: the check of its arguments and its two halves,
+    # once for the program and twice to estimate its memory.
+    assert after[1] == after[-1] == 2 + 1 + 3 * 3
 
 
 def test_screening_scores_the_images_of_the_largest_clean_loss_only():

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saal_jax import InputError
@@ -17,7 +17,6 @@ def test_ids_follow_their_examples():
     assert len(set(stable_ids([f"train_{i:05}" for i in range(1000)]))) == 1000
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     labels=st.lists(st.integers(0, 3), min_size=15, max_size=15), k=st.sampled_from([1, 6, 15]), seed=st.integers(0, 9)
 )

@@ -14,31 +14,21 @@ from saal_jax.models import _functions as functions
 from saal_jax.models import small_cnn
 from saal_jax.models.layers import BatchNorm, Linear, Outputs
 from saal_jax.optimizers import SCHEDULES, adam, sgd
-from saal_jax.pool import Pool
-from saal_jax.preprocessing import normalize
+from saal_jax.preprocessing import crop_and_flip
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
-from saal_jax.tasks.classification import classification
-from saal_jax.training import Ingredients, Training
+from saal_jax.training import Training
+from tests.toys import BATCH, IDS, IMAGES, LABELS, NETWORK, NORMALIZE, POOL, SGD, SIZE, recipe
 
-SIZE = 24
-IMAGES = jax.random.randint(jax.random.key(0), (SIZE, 8, 8, 1), 0, 256).astype(jnp.uint8)
-LABELS = jnp.arange(SIZE) % 3
-IDS = np.arange(SIZE, dtype=np.uint32)
-POOL = Pool(IMAGES, IDS, IDS.astype(str))
 OPTIONS = {"ensemble": {"members": 3}, "semi_supervised_loss_prediction": {"left_out": 2, "module_epochs": 2}}
 
 
-def make(name, model=None, optimizer=None, **options):
-    prepare = partial(normalize, mean=(0.3,), std=(0.4,))
-    model, optimizer = model or small_cnn(3, width=2), optimizer or sgd(learning_rate=0.05)
-    return RECIPES[name](
-        Ingredients(model, optimizer, classification(3), prepare, (8, 8, 1)), **OPTIONS.get(name, {}) | options
-    )
+def make(name, model=NETWORK, optimizer=SGD, **options):
+    return recipe(name, model, optimizer, **OPTIONS.get(name, {}) | options)
 
 
-def training(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5):
-    return Training(POOL, LABELS, labelled, new, cycle, cycles, epochs, batch_size=4, capacity=20)
+def training(labelled=IDS < 14, new=IDS < 0, cycle=0, cycles=2, epochs=5, pool=POOL):
+    return Training(pool, LABELS, labelled, new, cycle, cycles, epochs, BATCH, capacity=20)
 
 
 def trained(recipe, **changes):
@@ -67,6 +57,26 @@ def test_a_recipe_trains_repeats_to_the_bit_and_offers_what_it_says(name):
     assert features.ndim == 2 and np.isfinite(features).all()
     keys = jax.random.split(jax.random.key(0), 5)
     assert ask(recipe, "sample_logits", state.weights, IMAGES[:5], keys, samples=7).shape[::2] == (5, 3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
+    def counted(key, images):
+        traces.append(images.shape)
+        return crop_and_flip(key, images)
+
+    traces, recipe = [], make(name, small_cnn(3, width=2, dropout=0.2), augmentation=counted)
+    mapped = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, IMAGES.shape)
+    mapped[:] = IMAGES
+    first, second = {"labelled": IDS < 14}, {"labelled": IDS < 18, "new": (IDS >= 14) & (IDS < 18), "cycle": 1}
+    found = [trained(recipe, pool=POOL._replace(images=mapped), **changes) for changes in (first, second)]
+    programs = len(traces)
+    assert programs == len(set(traces)) + (name in ("snapshots", "semi_supervised_loss_prediction"))
+    for changes, (state, loss) in zip((first, second), found, strict=True):
+        expected, expected_loss = trained(recipe, **changes)
+        chex.assert_trees_all_equal(state, expected)
+        assert loss == expected_loss
+    assert len(traces) == 2 * programs
 
 
 def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():
@@ -128,11 +138,11 @@ def test_the_statistics_of_the_teacher_are_means_over_the_batches():
             features = hidden.mean((1, 2))
             return Outputs(Linear(3)(features), features, (hidden,))
 
-    model, prepare = functions(Network()), partial(normalize, mean=(0.3,), std=(0.4,))
+    model = functions(Network())
     weights = trained(make("snapshots", model, count=2), labelled=IDS < 4, epochs=2)[0].weights
     zeros = jax.tree.map(jnp.zeros_like, weights.batch_stats)
     _, once = jax.jit(model.outputs_train)(
-        weights.teacher._replace(batch_stats=zeros), prepare(IMAGES[:4]), jnp.ones(4), jax.random.key(0)
+        weights.teacher._replace(batch_stats=zeros), NORMALIZE(IMAGES[:4]), jnp.ones(4), jax.random.key(0)
     )  # one batch holds all: its own statistics, of which a step takes a tenth
     expected = jax.tree.map(lambda leaf: 10 * leaf, once)
     chex.assert_trees_all_close(weights.teacher.batch_stats, expected, rtol=1e-3, atol=1e-5)
@@ -147,15 +157,17 @@ def test_pairs_by_hand():
     assert pair_loss(both, predicted, losses, jnp.array([0, 1, 0, 0, 0])) == 0
 
 
-def test_a_module_learns_to_rank_losses():
+@pytest.mark.parametrize(
+    "name", ["loss_prediction", pytest.param("semi_supervised_loss_prediction", marks=pytest.mark.slow)]
+)
+def test_a_module_learns_to_rank_losses(name):
     """Labels that cannot be learnt at a tiny rate: the losses stay, and the module finds their order."""
-    for name in ("loss_prediction", "semi_supervised_loss_prediction"):
-        recipe = make(name, small_cnn(3, width=8), adam(learning_rate=3e-3))
-        state, _ = trained(recipe, epochs=60, labelled=IDS < 16)
-        predicted = ask(recipe, "predicted_loss", state.weights, IMAGES[:16])
-        logits = ask(recipe, "apply", state.weights, IMAGES[:16])
-        losses = -jax.nn.log_softmax(logits)[np.arange(16), LABELS[:16]]
-        assert np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(losses)))[0, 1] > 0.3, name
+    recipe = make(name, small_cnn(3, width=8), adam(learning_rate=3e-3))
+    state, _ = trained(recipe, epochs=60, labelled=IDS < 16)
+    predicted = ask(recipe, "predicted_loss", state.weights, IMAGES[:16])
+    logits = ask(recipe, "apply", state.weights, IMAGES[:16])
+    losses = -jax.nn.log_softmax(logits)[np.arange(16), LABELS[:16]]
+    assert np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(losses)))[0, 1] > 0.3
 
 
 def test_the_module_leaves_the_network_alone_when_told():
@@ -200,7 +212,7 @@ def test_the_second_stage_moves_the_module_alone_and_is_left_out_in_the_last_cyc
 
 @pytest.mark.slow
 def test_unlabelled_images_teach_where_the_network_is_sure():
-    images = IMAGES.at[14:].set(0)
+    images = POOL.images.at[14:].set(0)
     other = POOL._replace(images=images)
 
     def module_after(confidence, pool):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 import chex
@@ -13,19 +13,18 @@ import numpy as np
 import pytest
 
 from saal_jax.engine.devices import all_devices, replicate, split_batches
-from saal_jax.models import Model, Outputs, Weights, small_cnn
+from saal_jax.models import Model, Outputs, Weights
 from saal_jax.models.layers import BatchNorm
 from saal_jax.optimizers import OPTIMIZERS, adam, adaptive_sam, sam, sgd
 from saal_jax.pool import Pool
-from saal_jax.preprocessing import crop_and_flip, normalize, unchanged
+from saal_jax.preprocessing import crop_and_flip, unchanged
 from saal_jax.recipes.supervised import supervised
 from saal_jax.tasks.classification import classification
 from saal_jax.training import Batch, Ingredients, Training, gather, make_epoch, make_step, supervised_loss
+from tests import toys
+from tests.toys import NETWORK
 
-NORMALIZE = partial(normalize, mean=(0.3,), std=(0.4,))
-IMAGES = jax.random.randint(jax.random.key(0), (20, 8, 8, 1), 0, 256).astype(jnp.uint8)
-LABELS = jnp.arange(20) % 3
-IDS = np.arange(20, dtype=np.uint32)
+IMAGES, LABELS, IDS = toys.POOL.images[:20], jnp.asarray(toys.LABELS[:20]), toys.IDS[:20]
 RATES = {"learning": np.float32(1)}
 
 
@@ -56,9 +55,10 @@ NORMALIZED = _normalized_linear()
 
 def ingredients(optimizer, model=None, augment=unchanged, **options):
     task = classification(3, augment)
-    return Ingredients(model or small_cnn(3, width=2), optimizer, task, NORMALIZE, (8, 8, 1), **options)
+    return Ingredients(model or NETWORK, optimizer, task, toys.NORMALIZE, toys.SHAPE, **options)
 
 
+@cache
 def recipe(*args, **options):
     return supervised(ingredients(*args, **options))
 
@@ -127,7 +127,7 @@ def test_sam_of_radius_zero_is_sgd(perturbed):
 
 def test_both_passes_of_sam_update_the_running_statistics():
     def mean_after(optimizer):
-        step = make_step(supervised_loss(NORMALIZED, classification(3)), ingredients(optimizer, NORMALIZED))
+        step = jax.jit(make_step(supervised_loss(NORMALIZED, classification(3)), ingredients(optimizer, NORMALIZED)))
         state = recipe(optimizer, NORMALIZED).init(jax.random.key(0))
         state, _ = step(state, Batch(IMAGES[:4], LABELS[:4], jnp.ones(4)), jax.random.key(0), RATES)
         return state.weights.batch_stats["mean"]
@@ -175,6 +175,15 @@ def assert_devices_train_as_one(model, compiled_loop):
     assert min(map(max, map(jax.tree.leaves, moved))) > 1e-4  # parameters and statistics
 
 
+def assert_devices_read_what_they_gather(path):
+    """From the disk as from memory, up to how XLA orders the sums of eight devices."""
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, IMAGES.shape)
+    images[:] = IMAGES
+    ours = recipe(sam(learning_rate=3e-4), NORMALIZED, crop_and_flip, mesh=all_devices(), compiled_loop=False)
+    from_disk, in_memory = (run(ours, IDS < 14, 2, batch_size=10, images=pool) for pool in (images, IMAGES))
+    chex.assert_trees_all_close(from_disk, in_memory, rtol=0, atol=1e-6)
+
+
 def assert_devices_exchange_sums_only():
     mesh = all_devices()
     ours = ingredients(sam(), NORMALIZED, crop_and_flip, mesh=mesh)
@@ -191,16 +200,21 @@ def assert_devices_exchange_sums_only():
 
 
 def on_eight_devices(expression):
-    program = f"from saal_jax.models import resnet18; import test_training as t; t.{expression}"
+    program = f"from saal_jax.models import resnet18; from tests import test_training as t; t.{expression}"
     devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     environment = {**os.environ, **devices}
-    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], env=environment, check=True)
 
 
 @pytest.mark.slow
 def test_eight_devices_train_as_one():
     """Gradients, and the statistics of batch normalisation, are those of the whole batch, which is never gathered."""
     on_eight_devices("assert_devices_train_as_one(t.NORMALIZED, True); t.assert_devices_exchange_sums_only()")
+
+
+@pytest.mark.slow
+def test_eight_devices_read_from_the_disk(tmp_path):
+    on_eight_devices(f"assert_devices_read_what_they_gather({str(tmp_path / 'images.npy')!r})")
 
 
 @pytest.mark.slow

@@ -18,7 +18,10 @@ from saal_jax import checkpoint, load_model, max_perturbed_loss
 from saal_jax.data import load
 from saal_jax.optimizers import OPTIMIZERS
 
+pytestmark = pytest.mark.usefixtures("recipes_made_once")
+
 DATASET, SEEDS = "digits[:10%]", (1, 2)
+each_seed = pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), 2])  # 2 is what 1 might hide
 SMALL = [f"--config.dataset={DATASET}", "--config.model.width=2", "--config.cycles=1", "--config.seeds=1,2"]
 FEW_TESTS = "test[:8]"  # not of every class
 DESCENT = ["--config.optimizer.name=sgd", "--config.warm_start=false"]
@@ -128,7 +131,7 @@ def flat(tree):
     return np.asarray(ravel_pytree(tree)[0], np.float64)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_a_cold_start_forgets_the_weights_of_the_cycle_before(one_step, before_the_query, seed):
     first, _ = before_one_step(before_the_query, seed)
     second, _ = before_one_step(one_step, seed)
@@ -141,7 +144,7 @@ def test_every_seed_starts_from_weights_of_its_own(image_by_image):
     assert (one != other)[np.abs(one) > 1e-20].all()  # biases of convolutions are zero
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_a_step_is_taken_on_the_labelled_images_normalised_by_the_pool(one_step, data, seed):
     _, _, record = checkpoint.load_newest(one_step / "checkpoints" / f"seed_{seed}")
     pixels = data.train.images / 255
@@ -176,7 +179,7 @@ def test_weight_decay_joins_the_gradient_before_the_momentum(name):
         np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_each_epoch_and_each_member_has_an_order_of_its_own(image_by_image, data, seed):
     """Each step halves what is in the momentum: an image's share of it, as a binary number, tells its steps."""
     apply_fn, _ = load_model(image_by_image, seed)
@@ -196,7 +199,7 @@ def test_each_epoch_and_each_member_has_an_order_of_its_own(image_by_image, data
     assert len(set(map(tuple, orders))) == 4
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_each_epoch_augments_anew(augmented, data, seed):
     """The mean loss of two epochs on one image is that of two of its 162 views, not twice of the same."""
     apply_fn, params = load_model(augmented, seed)
@@ -211,7 +214,7 @@ def test_each_epoch_augments_anew(augmented, data, seed):
     assert np.abs(of_views - found).min() > 2e-6
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_selections_have_the_scores_of_their_own_images_at_true_labels(one_step, before_the_query, data, seed):
     apply_fn, params = load_model(before_the_query, seed)
     images, labels, ids = data.train
@@ -226,7 +229,7 @@ def test_selections_have_the_scores_of_their_own_images_at_true_labels(one_step,
     assert set(chosen) == set(np.argsort(scores)[-len(chosen) :])
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_accuracies_are_those_of_the_network_and_of_its_teacher(taught, data, seed):
     apply_fn, params = load_model(taught, seed)
     images, labels, _ = data.test
@@ -238,7 +241,7 @@ def test_accuracies_are_those_of_the_network_and_of_its_teacher(taught, data, se
     assert correct.mean() != of_teacher.mean()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_classes_without_a_test_image_are_left_out_of_the_balanced_accuracy(one_step, data, seed):
     apply_fn, params = load_model(one_step, seed)
     images, labels, _ = load(DATASET, test_split=FEW_TESTS).test
@@ -254,19 +257,26 @@ def test_classes_without_a_test_image_are_left_out_of_the_balanced_accuracy(one_
         assert balanced == pytest.approx(by_class[present].mean(), abs=1e-5)
 
 
-def test_the_estimate_is_what_the_run_then_took(taught, data):
-    """Of the second seed, whose programs the first one has compiled."""
+@pytest.fixture(scope="module")
+def cost():
+    """The estimate of the second seed of `taught`, whose programs the first one has compiled."""
     config = configs.override(configs.load("digits_saal"), ["--config.acquisition.name=random", *SMALL, *TAUGHT])
-    cost = estimate(build(config, None), {2: 0})
-    metrics, timings = (rows(taught, table, 2) for table in ("metrics", "timings"))
-    first, last = column(metrics, "num_labelled", int)
+    return estimate(build(config, None), {2: 0})
+
+
+def test_the_estimate_is_what_the_run_then_took(taught, data, cost):
+    first, last = column(rows(taught, "metrics", 2), "num_labelled", int)
     assert cost.labels == last
     assert cost.steps == newest(taught, 2)["opt_state"]["0"]["count"]  # Adam's, carried over the cycles
     assert cost.scored == len(data.train.ids) - first
     assert cost.tested == 2 * len(data.test.ids)
-
-    seconds = sum(column(timings, f"{phase}_seconds").sum() for phase in ("query", "train", "test"))
-    assert seconds / 30 < cost.seconds < 30 * seconds
     checkpoints = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(newest(taught, 2)))
     assert checkpoints <= cost.disk < 30 * checkpoints
     assert 2**27 < cost.memory < 2**33  # no process with JAX takes less, nor with so small a network more
+
+
+@pytest.mark.slow  # by the clock
+def test_the_estimated_seconds_are_those_that_the_run_then_took(taught, cost):
+    timings = rows(taught, "timings", 2)
+    seconds = sum(column(timings, f"{phase}_seconds").sum() for phase in ("query", "train", "test"))
+    assert seconds / 30 < cost.seconds < 30 * seconds

@@ -6,17 +6,17 @@ from saal_jax.select.selection import top_k
 
 
 def scored(score_fn, select=top_k):
-    """Scores all available examples by `score_fn(weights, images) -> [B]`, then selects."""
+    """Scores all that is available by `score_fn(weights, images) -> [B]` (`[B, R]` of regions), then selects."""
 
     def acquire(query):
         scores = query.sweep(score_fn, query.weights, query.pool.images, query.available)
-        return Acquired(select(named(query.key, "selection"), scores, query.pool.ids, query.available, query.k), scores)
+        return Acquired(select(named(query.key, "selection"), scores, query.ids, query.available, query.k), scores)
 
     return acquire
 
 
 def sampled(score, sample_logits, samples):
-    """The largest `score(logits[B, T, C]) -> [B]` of logits that are sampled with a key of each example's own."""
+    """The largest `score(logits[B, T, C]) -> [B]` of logits that are sampled with a key of each image's own."""
 
     def score_fn(state, chunk):
         (weights, key), (images, ids) = state, chunk
@@ -25,6 +25,6 @@ def sampled(score, sample_logits, samples):
     def acquire(query):
         pool, state = query.pool, (query.weights, named(query.key, "dropout"))
         scores = query.sweep(score_fn, state, (pool.images, pool.ids), query.available)
-        return Acquired(top_k(named(query.key, "selection"), scores, pool.ids, query.available, query.k), scores)
+        return Acquired(top_k(named(query.key, "selection"), scores, query.ids, query.available, query.k), scores)
 
     return acquire

@@ -15,7 +15,7 @@ def random():
     """Uniformly at random, without replacement."""
 
     def acquire(query):
-        chosen = selection.random(named(query.key, "selection"), query.pool.ids, query.available, query.k)
-        return Acquired(chosen, np.full(len(query.pool.ids), np.nan, np.float32))
+        chosen = selection.random(named(query.key, "selection"), query.ids, query.available, query.k)
+        return Acquired(chosen, np.full(len(query.ids), np.nan, np.float32))
 
     return acquire

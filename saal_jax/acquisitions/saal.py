@@ -73,7 +73,7 @@ def choice(apply, task, pseudo_label_fn, *, mode, rho, adaptive, precision, scre
             kept = min(available.sum(), max(k, math.ceil(screening * available.sum())))
             available = available & (losses >= np.sort(losses[available])[-kept])
         scores = sweep(score_fn, query.weights, arrays, available, precision=precision)
-        return Acquired(select(named(query.key, "selection"), scores, query.pool.ids, available, k), scores)
+        return Acquired(select(named(query.key, "selection"), scores, query.ids, available, k), scores)
 
     return choose
 
@@ -90,7 +90,8 @@ def at_labels(choose, labels, task):
 
     def acquire(query, oracle):
         positions = np.flatnonzero(query.available)
-        return choose(query, tell(nothing_known(task, len(query.available)), positions, oracle(positions)).labels)
+        unknown = nothing_known(task, len(query.pool.ids))
+        return choose(query, tell(unknown, positions, oracle(positions), task).labels)
 
     return acquire
 

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge
 
 from saal_jax.acquisitions.saal import at_labels, choice, pseudo_label_fn_of, score_at
+from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.scores import max_perturbed_loss, upper_bound_terms
 from saal_jax.select import selection
@@ -36,6 +37,8 @@ def saal_bound(
     `correlation_TERM_SCORE` over the sample of each term (`loss`, `gradient`, `eigenvalue`) with each form of the score
     (`adaptive`, `plain`): NaN where one of the two is constant.
     """
+    if task.regions > 1:
+        raise InputError("acquisition saal_bound measures whole images, but regions of them are bought: use saal")
     pseudo_label_fn = pseudo_label_fn_of(labels, task)
     choose = choice(apply, task, pseudo_label_fn, mode=mode, rho=rho, adaptive=adaptive, precision=precision)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
-from sklearn.cluster import AgglomerativeClustering
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
@@ -44,6 +43,8 @@ def first_of_each(embeddings, k):
     >>> first_of_each(np.array([[0.0], [9.0], [0.1], [8.0]]), 2)
     array([0, 1])
     """
+    from sklearn.cluster import AgglomerativeClustering
+
     if len(embeddings) <= k:
         return np.arange(len(embeddings))
     clusters = AgglomerativeClustering(k, linkage="complete").fit_predict(np.nan_to_num(embeddings))

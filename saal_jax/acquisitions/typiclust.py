@@ -5,7 +5,6 @@ Scales: time 500 N D for clusters, N^2 D / (L + k) for neighbours; memory N D.
 """
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
@@ -66,6 +65,8 @@ def typicality(embeddings):
     >>> typicality(np.array([[0.0], [1.0], [3.0], [7.0]])).round(2)  # the two nearest: 1 and 3; 1 and 2; 2 and 3; ...
     array([0.5 , 0.67, 0.4 , 0.2 ])
     """
+    from sklearn.neighbors import NearestNeighbors
+
     count = min(_NEIGHBOURS, len(embeddings) // 2)
     if count == 0:
         return np.zeros(len(embeddings))

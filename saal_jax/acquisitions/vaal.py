@@ -53,9 +53,9 @@ def vaal(
         params = autoencoder.init(named(key, "autoencoder"), normalize(images)), judge.init(named(key, "judge"), codes)
         return _State(*params, tuple(map(adam.init, params)))
 
-    def step(state, images, labelled, unlabelled, key):
-        both = normalize(images[jnp.concatenate([labelled, unlabelled])])
-        sides = jnp.where(jnp.arange(len(both)) < len(labelled), 1.0, -1.0)
+    def step(state, stored, key):
+        both = normalize(stored)
+        sides = jnp.where(jnp.arange(len(both)) < batch_size, 1.0, -1.0)
 
         def autoencoder_loss(params):
             found, mean, log_variance = autoencoder.reconstruct(params, both, key)
@@ -82,20 +82,17 @@ def vaal(
         return -judge.apply(weights[1], mean)  # a logit: where probabilities round to 0 or 1, it still ranks
 
     def acquire(query):
-        images, ids = query.pool.images, query.pool.ids
+        images, ids, select_key = query.pool.images, query.pool.ids, named(query.key, "selection")
         if not (query.labelled.any() and query.available.any()):  # nothing to tell apart
-            return Acquired(
-                random(named(query.key, "selection"), ids, query.available, query.k),
-                np.full(len(ids), np.nan, np.float32),
-            )
+            return Acquired(random(select_key, ids, query.available, query.k), np.full(len(ids), np.nan, np.float32))
         masks = {"labelled": query.labelled, "available": query.available}
         batches = [cycled(named(query.key, name), ids, mask, steps, batch_size) for name, mask in masks.items()]
-        state = init(named(query.key, "initial weights"), images[:1])
-        for index in range(steps):
-            key = named(query.key, "step", index)
-            state = one_step(state, images, *(of_steps[index] for of_steps in batches), key)
+        state = init(named(query.key, "initial weights"), jnp.asarray(images[:1]))
+        for index, rows in enumerate(np.concatenate(batches, axis=1)):
+            stored = jnp.asarray(images[rows])  # of images on disk read while the step before is computed
+            state = one_step(jax.block_until_ready(state), stored, named(query.key, "step", index))
         scores = query.sweep(score_fn, (state.autoencoder, state.discriminator), images, query.available)
-        return Acquired(top_k(named(query.key, "selection"), scores, ids, query.available, query.k), scores)
+        return Acquired(top_k(select_key, scores, ids, query.available, query.k), scores)
 
     return acquire
 

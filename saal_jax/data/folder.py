@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from saal_jax.data import images
-from saal_jax.data.cache import cached, content_key
+from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
@@ -28,7 +28,9 @@ _MOST_VISITS = 100  # of one folder; links from each of n folders to the next, t
 _OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system keeps beside a user's images
 
 
-def read(path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None):
+def read(
+    path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None, max_resident: int | None
+):
     """Reads two slices of the folder at `path`: two `(images, labels, ids)` and the class names.
 
     Warns of files that are no images and of classes without any, which are left out.
@@ -52,7 +54,10 @@ def read(path: str, split: str, test_split: str, cache_dir: str | None, image_si
         raise InputError(f"{path}: {unknown[0]} is of a class that {split} lacks ({known}); rename or add the class")
     every = chosen[0] + chosen[1]
     key = content_key(["folder", str(image_size), *every], [root / name for name in every])
-    (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size)])
+    if _is_large(root, every, image_size, max_resident):
+        stacked = cached_on_disk(key, cache_dir, len(every), lambda: _decode(root, every, image_size, images.blocks))
+    else:
+        (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size, images.stack)])
     labels = np.array([classes.index(found[name][1]) for name in every], np.int32)
     cut = len(chosen[0])
     both = [(stacked[rows], labels[rows], np.array(every[rows])) for rows in (slice(cut), slice(cut, None))]
@@ -149,7 +154,19 @@ def _is_image(name):
     return name.lower().endswith(images.SUFFIXES)
 
 
-def _decode(root, names, image_size):
-    channels = 1 if all(images.is_grey(root / name) for name in names) else 3
+def _is_large(root, names, image_size, max_resident):
+    """Whether all images, if they are as large as the first, take more bytes than that."""
+    if max_resident is None:
+        return False
+    size = len(names) * images.decode(root / names[0], 1, image_size, str(root / names[0])).size
+    return 3 * size > max_resident and _channels(root, names) * size > max_resident
+
+
+def _decode(root, names, image_size, collect):
+    channels = _channels(root, names)
     decoded = (images.decode(root / name, channels, image_size, str(root / name)) for name in names)
-    return images.stack(decoded, names, str(root))
+    return collect(decoded, names, str(root))
+
+
+def _channels(root, names):
+    return 1 if all(images.is_grey(root / name) for name in names) else 3

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -109,16 +109,24 @@ def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
 def stack(images: Iterable[np.ndarray], names: list[str], where: str) -> np.ndarray:
     """One array [N, H, W, C] of as many images as there are `names`; `InputError` at the first of another shape."""
     stacked = None
-    for i, image in enumerate(images):
+    for i, block in enumerate(blocks(images, names, where)):
         if stacked is None:
-            stacked = _empty((len(names), *image.shape))
-        if image.shape != stacked.shape[1:]:
+            stacked = _empty((len(names), *block.shape[1:]))
+        stacked[i : i + 1] = block
+    return stacked
+
+
+def blocks(images: Iterable[np.ndarray], names: list[str], where: str) -> Iterator[np.ndarray]:
+    """The images as they come, each as [1, H, W, C]; `InputError` at the first of another shape."""
+    shape = None
+    for name, image in zip(names, images, strict=True):
+        shape = shape or image.shape
+        if image.shape != shape:
             raise InputError(
-                f"{where}: image {names[i]!r} is {_shape(image)} but {names[0]!r} is {_shape(stacked[0])}; "
+                f"{where}: image {str(name)!r} is {_shape(image)} but {str(names[0])!r} is {_shape(shape)}; "
                 "give an image_size, to resize all to one shape"
             )
-        stacked[i] = image
-    return stacked
+        yield image[None]
 
 
 def _empty(shape):

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.data.load import Split
+from saal_jax.data.on_disk import take
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key, named
 from saal_jax.pool import stable_ids
@@ -86,6 +87,7 @@ def _keep(counts):
         ).indices
         order = by_name[np.asarray(drawn)]
         kept = [order[split.labels[order] == label][:count] for label, count in enumerate(wanted)]
-        return Split(*(array[np.sort(np.concatenate(kept))] for array in split))
+        rows = np.sort(np.concatenate(kept))
+        return Split(take(split.images, rows), split.labels[rows], split.ids[rows])
 
     return transform

@@ -1,21 +1,25 @@
 """The one door through which images come in: find the source, read it, check it."""
 
 import hashlib
+import math
 import os
 import re
 import unicodedata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from saal_jax.data.on_disk import blocks
 from saal_jax.errors import InputError
 from saal_jax.paths import user_path
 
 
 class Split(NamedTuple):
-    """Some labelled images: `images` uint8 [N, H, W, C], `labels` int32 [N], `ids` str [N] (unique and stable)."""
+    """Some labelled images: `images` uint8 [N, H, W, C], in memory or on disk; `labels` int32 [N]; `ids` str [N],
+    unique and stable.
+    """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
     ids: np.ndarray
 
@@ -37,8 +41,9 @@ def load(
     data_dir: str | None = None,
     cache_dir: str | None = None,
     image_size: int | None = None,
+    max_resident: int | None = None,
 ) -> Data:
-    """Loads a data set into memory.
+    """Loads a data set into memory, or maps it from the disk.
 
     Args:
       name: `digits`, a path to an `.npz` file (`train_images`, `train_labels`, `test_images`, `test_labels` and
@@ -53,6 +58,9 @@ def load(
       cache_dir: where decoded images are kept; `None` is `~/.cache/saal_jax`.
       image_size: resizes every image to `image_size` x `image_size` pixels, each axis by its own factor (bilinear with
         antialiasing, no crop); `None` leaves them as they are, and then they must be of one shape.
+      max_resident: where the images of a split (of a folder: of both) take more bytes than that, they are kept
+        uncompressed in `cache_dir` and stay there: `images` is then an array on disk, of which `images[positions]`
+        reads (an `np.memmap`, or several). `None` reads all into memory. The digits always are.
 
     A folder holds images as `train/<class>/*` and `test/<class>/*`. Without splits, as `<class>/*`, it is one split in
     mixed order: `split="all[:80%]", test_split="all[80%:]"`. So come Caltech-101 and Caltech-256; each of their folders
@@ -78,13 +86,13 @@ def load(
     if source == "digits":
         data = digits.read(split, test_split)
     elif source.endswith(".npz"):
-        data = npz.read(source, split, test_split)
+        data = npz.read(source, split, test_split, cache_dir, image_size, max_resident)
     elif _is_folder(source):
-        data = folder.read(source, split, test_split, cache_dir, image_size)
+        data = folder.read(source, split, test_split, cache_dir, image_size, max_resident)
     else:
         from saal_jax.data import prepared
 
-        data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size)
+        data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size, max_resident)
     class_names = tuple(data[2])
     _check_names(source, class_names)
     train = _checked(Split(*data[0]), f"{source}, {split}", len(class_names))
@@ -140,7 +148,7 @@ def _check_text(what, text):
 
 
 def _checked(split, where, num_classes):
-    if not split.images.size:
+    if not math.prod(split.images.shape):
         raise InputError(f"{where}: images of shape {_shape(split)} hold nothing; store [N, H, W, C]")
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
     if wrong.size:
@@ -164,7 +172,8 @@ def _digest(*splits):
     content = hashlib.sha256()
     for split in splits:
         content.update(repr(split.images.shape).encode())
-        content.update(np.ascontiguousarray(split.images))
+        for block in blocks(split.images):
+            content.update(np.ascontiguousarray(block))
         content.update(np.ascontiguousarray(split.labels, "<i4"))
         content.update(repr(split.ids.tolist()).encode())
     return content.hexdigest()

@@ -1,25 +1,38 @@
 """An `.npz` file: the arrays that `load` names, of which only those are read."""
 
+import math
 import warnings
 
 import numpy as np
 
+from saal_jax.data.cache import cached_on_disk, content_key
+from saal_jax.data.images import resize
+from saal_jax.data.on_disk import spans
 from saal_jax.data.slices import take_both
+from saal_jax.engine.memory import on_disk
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
 
 ARRAYS = ("train_images", "train_labels", "train_ids", "test_images", "test_labels", "test_ids", "class_names")
+_IMAGES = ("train_images", "test_images")
 
 
-def read(path: str, split: str, test_split: str):
+def read(
+    path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None, max_resident: int | None
+):
     """Reads two slices of the file at `path`: two `(images, labels, ids)` and the class names."""
     where = user_path(path)
     try:
         with open_file(where) as file, np.load(file) as stored:
             for member in stored.zip.infolist():  # a damaged name would hide an array
                 stored.zip.open(member).close()
-            arrays = {name: _member(stored, name) for name in ARRAYS if name in stored.files}
+            large = [name for name in _IMAGES if name in stored.files and _is_large(stored, name, max_resident)]
+            arrays = {name: _member(stored, name) for name in ARRAYS if name in stored.files and name not in large}
             others = [name for name in stored.files if name not in ARRAYS]
+            for name in large:
+                arrays[name] = _unpacked(path, stored, name, cache_dir, image_size)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except Exception as error:  # a damaged zip file and pickled objects raise many kinds
@@ -30,6 +43,43 @@ def read(path: str, split: str, test_split: str):
     else:
         names = _numbered(path, *parts["train"][1:])
     return *take_both(parts, split, test_split, path), names
+
+
+def _is_large(stored, name, max_resident):
+    """Whether an array of images takes more bytes than that."""
+    if max_resident is None:
+        return False
+    with stored.zip.open(f"{name}.npy") as member:
+        shape, _, dtype = _header(member)
+    return dtype == np.uint8 and math.prod(shape) > max_resident
+
+
+def _header(member):
+    """Shape, order and dtype of a `.npy` file, of which the content is next to be read."""
+    version = np.lib.format.read_magic(member)
+    return (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(member)
+
+
+def _unpacked(path, stored, name, cache_dir, image_size):
+    """An array of images in a file of its own, mapped from the disk; resized where `image_size` is given."""
+    with stored.zip.open(f"{name}.npy") as member:
+        shape, by_columns, dtype = _header(member)
+    _check_images(path, name, np.broadcast_to(np.zeros((), dtype), shape))
+    if by_columns:
+        raise InputError(f"{path}: {name} is stored in Fortran's order; store np.ascontiguousarray of it")
+
+    def unpack():
+        with stored.zip.open(f"{name}.npy") as member:
+            _header(member)
+            for start, stop in spans(shape[0], math.prod(shape[1:])):
+                content = member.read((stop - start) * math.prod(shape[1:]))
+                block = np.frombuffer(content, np.uint8).reshape(stop - start, *shape[1:])
+                yield resize(block if len(shape) == 4 else block[..., None], image_size)
+            if member.read():  # at the end the checksum is looked at
+                raise ValueError(f"{name} is longer than it says")
+
+    key = content_key(["npz", name, str(image_size)], [user_path(path)])
+    return cached_on_disk(key, cache_dir, shape[0], unpack)
 
 
 def _member(stored, name):
@@ -46,7 +96,8 @@ def _part(path, name, arrays, others):
         there = ", ".join([*arrays, *others]) or "none"
         raise InputError(f"{path}: no array {missing[0]!r}, only {there}; add or rename it")
     images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
-    _check_images(path, f"{name}_images", images)
+    if not on_disk(images):  # else that is done
+        _check_images(path, f"{name}_images", images)
     default = np.array([f"{name}_{i:05d}" for i in range(len(images))], str)
     ids = _text(path, f"{name}_ids", arrays.get(f"{name}_ids", default))
     if not labels.shape == ids.shape == images.shape[:1]:

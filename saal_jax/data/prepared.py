@@ -10,19 +10,29 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from saal_jax.data import images
-from saal_jax.data.cache import cached, content_key
+from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.slices import ranges, resolve
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import user_path
 
+_AT_ONCE = 500  # records
 
-def read(name: str, split: str, test_split: str, data_dir: str | None, cache_dir: str | None, image_size: int | None):
+
+def read(
+    name: str,
+    split: str,
+    test_split: str,
+    data_dir: str | None,
+    cache_dir: str | None,
+    image_size: int | None,
+    max_resident: int | None,
+):
     """Reads `name` from `data_dir`: two `(images, labels, ids)` and the class names. Raises `InputError`."""
     builder = open_builder(name, data_dir)
     keys = _supervised_keys(builder)
     lengths = {part: info.shard_lengths for part, info in builder.info.splits.items()}
     pair = resolve(split, test_split, lengths, name)
-    train, test = (_read_ranges(builder, keys, wanted, cache_dir, image_size) for wanted in pair)
+    train, test = (_read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident) for wanted in pair)
     return train, test, builder.info.features[keys[1]].names
 
 
@@ -104,15 +114,49 @@ def _supervised_keys(builder):
     return keys
 
 
-def _read_ranges(builder, keys, wanted, cache_dir, image_size):
+def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
     """The arrays of `ranges`, from the cache if these very bytes have been decoded before."""
     spec = _spec(wanted)
     where = f"{builder.info.full_name} in {builder.data_path}"
     files = _files(builder, spec)
     features = json.dumps(builder.info.features.to_json(), sort_keys=True)
     key = content_key((spec, *keys, features, str(image_size)), files)
-    fields = ("images", "labels", "ids")
-    return cached(key, cache_dir, fields, lambda: _decode(builder, keys, spec, wanted, image_size, where))
+    image_key, label_key = keys
+    channels = builder.info.features[image_key].shape[-1]
+    numbered = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
+
+    def records():
+        """Every undecoded example and its id, some hundred at a time in memory."""
+        source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
+        for start in range(0, len(source), _AT_ONCE):
+            rows = list(range(start, min(start + _AT_ONCE, len(source))))
+            try:
+                found = source.__getitems__(rows)
+            except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
+                reason = one_line(error)
+                raise InputError(
+                    f"{where}: cannot read the records of {spec} ({reason}); copy or prepare it again"
+                ) from None
+            for row, record in zip(rows, found, strict=True):
+                yield record, _text(record["id"], where) if "id" in builder.info.features else numbered[row]
+
+    def labels_and_ids():
+        labels, ids = zip(*((record[label_key], example) for record, example in records()), strict=True)
+        return np.array(labels, np.int32), np.array(ids)
+
+    def decoded():
+        for record, example in records():
+            place = f"{where}, example {example!r}"
+            yield images.decode(io.BytesIO(record[image_key]), channels, image_size, place)
+
+    def read_all():
+        labels, ids = labels_and_ids()
+        return images.stack(decoded(), ids, where), labels, ids
+
+    if max_resident is None or len(numbered) * next(decoded()).nbytes <= max_resident:
+        return cached(key, cache_dir, ("images", "labels", "ids"), read_all)
+    labels, ids = cached(f"{key}-labels", cache_dir, ("labels", "ids"), labels_and_ids)
+    return cached_on_disk(key, cache_dir, len(ids), lambda: images.blocks(decoded(), ids, where)), labels, ids
 
 
 def _spec(wanted):
@@ -129,27 +173,6 @@ def _files(builder, spec):
             "copy it there or choose another slice"
         )
     return files
-
-
-def _decode(builder, keys, spec, wanted, image_size, where):
-    image_key, label_key = keys
-    source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
-    try:
-        records = source.__getitems__(list(range(len(source))))
-    except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
-        reason = one_line(error)
-        raise InputError(f"{where}: cannot read the records of {spec} ({reason}); copy or prepare it again") from None
-    if "id" in builder.info.features:
-        ids = [_text(record["id"], where) for record in records]
-    else:
-        ids = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
-    channels = builder.info.features[image_key].shape[-1]
-    decoded = (
-        images.decode(io.BytesIO(record[image_key]), channels, image_size, f"{where}, example {example!r}")
-        for record, example in zip(records, ids, strict=True)
-    )
-    labels = np.array([record[label_key] for record in records], np.int32)
-    return images.stack(decoded, ids, where), labels, np.array(ids)
 
 
 def _text(value, where):

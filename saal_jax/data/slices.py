@@ -2,8 +2,7 @@
 
 import re
 
-import numpy as np
-
+from saal_jax.data.on_disk import join
 from saal_jax.errors import InputError
 
 Ranges = list[tuple[str, int, int]]
@@ -50,6 +49,5 @@ def take_both(parts: dict, split: str, test_split: str, where: str):
     """Cuts two slices out of whole splits, `{name: (images, labels, ids)}`."""
     pair = resolve(split, test_split, {name: [len(part[1])] for name, part in parts.items()}, where)
     return [
-        tuple(np.concatenate([parts[name][i][start:stop] for name, start, stop in ranges]) for i in range(3))
-        for ranges in pair
+        tuple(join([parts[name][i][start:stop] for name, start, stop in ranges]) for i in range(3)) for ranges in pair
     ]

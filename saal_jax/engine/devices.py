@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from saal_jax.engine.memory import on_disk
+
 _AXIS = "data"
 
 
@@ -22,12 +24,21 @@ def replicated(mesh: Mesh | None):
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
+def on_device(array):
+    """The array on this process's default device; one on disk as it is."""
+    return array if on_disk(array) else jnp.asarray(array)
+
+
 def replicate(tree, mesh: Mesh | None):
-    """`tree` on every device of the mesh; each process gives its own copy. Shares memory with `tree` where it can."""
+    """`tree` on every device of the mesh; each process gives its own copy. Shares memory with `tree` where it can.
+    Arrays on disk stay there.
+    """
     if mesh is None:
         return tree
 
     def place(leaf):
+        if on_disk(leaf):
+            return leaf
         copies = [jax.device_put(leaf, device) for device in mesh.local_devices]
         return jax.make_array_from_single_device_arrays(leaf.shape, replicated(mesh), copies)
 
@@ -51,8 +62,22 @@ def split_batches(batches, mesh: Mesh | None):
     """
     if mesh is None:
         return batches
-    batches = np.pad(np.asarray(batches), ((0, 0), (0, -batches.shape[1] % mesh.size)), constant_values=-1)
-    return jax.device_put(batches, NamedSharding(mesh, PartitionSpec(None, _AXIS)))
+    return jax.device_put(padded(batches, mesh), NamedSharding(mesh, PartitionSpec(None, _AXIS)))
+
+
+def padded(batches, mesh: Mesh | None):
+    """Indices `[S, B]` as numpy, padded with -1 to a multiple of the number of devices."""
+    batches = np.asarray(batches)
+    return np.pad(batches, ((0, 0), (0, -batches.shape[1] % (mesh.size if mesh else 1))), constant_values=-1)
+
+
+def read_rows(array, rows, mesh: Mesh | None):
+    """`array[rows]` of an array on the host or on disk, split over the devices: a process reads its own rows only."""
+    if mesh is None:
+        return jnp.asarray(array[rows])
+    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+    shape = (len(rows), *array.shape[1:])
+    return jax.make_array_from_callback(shape, sharding, lambda part: np.asarray(array[rows[part[0]]]))
 
 
 def split_rows(tree, mesh: Mesh | None):

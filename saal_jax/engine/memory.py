@@ -8,12 +8,30 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
 
 
 def machine_bytes() -> int:
     """The memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_bytes() -> int:
+    """The memory that is free now: of this machine and, where it tells, of the device, whichever has less."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    free = [stats["bytes_limit"] - stats["bytes_in_use"]] if "bytes_limit" in stats else []
+    try:
+        with open("/proc/meminfo") as meminfo:
+            free += [1024 * int(line.split()[1]) for line in meminfo if line.startswith("MemAvailable:")]
+    except OSError:  # no Linux
+        free.append(machine_bytes())
+    return min(free)
+
+
+def on_disk(array) -> bool:
+    """Whether an array lies on disk, read where it is indexed: an `np.memmap`, or what is none of JAX or numpy."""
+    return isinstance(array, np.memmap) or not isinstance(array, jax.Array | np.ndarray | np.generic)
 
 
 def lap() -> tuple[float, int]:

@@ -28,8 +28,9 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
     `as_matrix_products`), whatever the network. While one chunk is computed, the next is read.
 
     Args:
-      score_fn: `score_fn(params, chunk) -> [B, ...]`; with `key`, `score_fn(params, chunk, keys[B])`. Static: pass the
-        same function object every time to reuse the compiled program.
+      score_fn: `score_fn(params, chunk) -> [B, ...]`, one array or a pytree of arrays; with `key`,
+        `score_fn(params, chunk, keys[B])`. Static: pass the same function object every time to reuse the compiled
+        program.
       params: pytree that `score_fn` takes; traced.
       pool: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
         `saal_jax.data.records.Records`): anything with `shape`, `dtype` and `array[positions]`. Only chunks are read.
@@ -45,16 +46,18 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
       progress: called with the number of examples done (of this process) after each chunk.
 
     Returns:
-      numpy `[N, ...]`, in the order of the pool, in the dtype of the scores (of an empty pool: `[0]`). Rounding may
-      differ by about 5e-7 between chunk sizes and numbers of devices.
+      numpy `[N, ...]`, in the order of the pool, in the dtype of the scores; a pytree of such where `score_fn` returns
+      one. Rounding may differ by about 5e-7 between chunk sizes and numbers of devices.
 
     Raises:
-      InputError: leaves of `pool` of different length, scores that are not one array with a row per example,
+      InputError: leaves of `pool` of different length, scores that are not arrays with a row per example,
         `chunk_size` below 1, an unknown `precision`.
 
     >>> import jax.numpy as jnp
     >>> score_pool(lambda scale, chunk: scale * chunk.sum(1), 2.0, jnp.ones((5, 3)), chunk_size=2)
     array([6., 6., 6., 6., 6.], dtype=float32)
+    >>> score_pool(lambda scale, chunk: {"sum": chunk.sum(1), "first": chunk[:, 0]}, 2.0, jnp.ones((2, 3)))
+    {'first': array([1., 1.], dtype=float32), 'sum': array([3., 3.], dtype=float32)}
     """
     sizes = {leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in jax.tree.leaves(pool)}
     if len(sizes) != 1 or None in sizes:
@@ -68,23 +71,43 @@ def score_available(
 ):
     """`score_pool` over the examples in the mask `available[N]` only: `[N, ...]` with NaN elsewhere.
 
+    A mask `[N * R]` is of R regions of each example, those of an example side by side. Then the examples are swept that
+    have an available region, `score_fn` returns `[B, R]`, and the result is `[N * R]`, with NaN where not available.
+
     `most` is how many the mask holds at most in a run, if fewer than all: chunks of one size are made for so many.
     Raises InputError, with the `names[N]` of the first few, where a score is not finite.
     """
-    positions = np.flatnonzero(available)
-    found = _sweep(score_fn, weights, pool, positions, most or len(names), None, None, mesh, precision, progress)
-    wrong = positions[~np.isfinite(found).reshape(len(positions), -1).all(axis=1)]
+    regions = len(available) // len(names) if len(names) else 1
+    positions = np.flatnonzero(np.reshape(available, (-1, regions)).any(axis=1))
+    size = min(most, len(names)) if most else len(names)
+    found = _sweep(score_fn, weights, pool, positions, size, None, None, mesh, precision, progress)
+    if regions > 1:
+        if getattr(found, "shape", None) != (len(positions), regions):
+            given = jax.tree.map(lambda leaf: f"[B{''.join(f', {length}' for length in leaf.shape[1:])}]", found)
+            raise InputError(
+                f"{regions} regions of an image are bought apart: a score must be [B, {regions}], not {given}"
+            )
+        positions = (positions[:, None] * regions + np.arange(regions)).ravel()
+        kept = available[positions]
+        found, positions = found.ravel()[kept], positions[kept]
+    finite = [np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(found)]
+    wrong = positions[~np.all(finite, axis=0)]
     if wrong.size:
-        listed = ", ".join(map(str, names[wrong[:5]])) + ", ..." * (wrong.size > 5)
+        listed = [f"{names[at // regions]}{f'#{at % regions}' * (regions > 1)}" for at in wrong[:5]]
+        listed = ", ".join(listed) + ", ..." * (wrong.size > 5)
         raise InputError(
             f"{wrong.size} of {positions.size} scores are not finite, of examples {listed}: the weights have diverged "
             "(lower optimizer.learning_rate) or these images are extreme (leave them out)"
         )
-    if len(positions) == len(names):
+    if len(positions) == len(available):
         return found
-    scores = np.full((len(names), *found.shape[1:]), np.nan, found.dtype)
-    scores[positions] = found
-    return scores
+
+    def spread(rows):
+        scores = np.full((len(available), *rows.shape[1:]), np.nan, rows.dtype)
+        scores[positions] = rows
+        return scores
+
+    return jax.tree.map(spread, found)
 
 
 def default_chunk_size(score_fn, params, pool, *key) -> int:
@@ -113,7 +136,9 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}: it must be one of {', '.join(PRECISIONS)}")
     if not len(positions):
-        return np.zeros(0, np.float32)
+        one = jax.tree.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype), pool)
+        found = jax.eval_shape(score_fn, params, one, *(() if key is None else (jax.random.split(key, 1),)))
+        return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), found)
     count, processes = len(positions), len({device.process_index for device in mesh.devices.flat}) if mesh else 1
     if processes > 1:
         mesh, share = mesh.local_mesh, -(-count // processes)
@@ -127,9 +152,10 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
             with jax.default_matmul_precision(PRECISIONS[precision]):
                 for found in _chunks(score_fn, params, pool, positions[done:], key, int(chunk_size), mesh):
                     if scores is None:  # of embeddings, a list of chunks would be there twice when it is joined
-                        scores = np.empty((len(positions), *found.shape[1:]), found.dtype)
-                    scores[done : done + len(found)] = found
-                    done += len(found)
+                        scores = jax.tree.map(functools.partial(_room, len(positions)), found)
+                    for whole, part in zip(jax.tree.leaves(scores), jax.tree.leaves(found), strict=True):
+                        whole[done : done + len(part)] = part
+                    done += len(part)
                     if progress:
                         progress(done)
         except jax.errors.JaxRuntimeError as error:
@@ -139,8 +165,12 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
             warnings.warn(f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=3)
     if processes > 1:
         gathered = multihost_utils.process_allgather(scores)
-        scores = gathered.reshape(-1, *gathered.shape[2:])[:count]
+        scores = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], gathered)
     return scores
+
+
+def _room(size, found):
+    return np.empty((size, *found.shape[1:]), found.dtype)
 
 
 def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
@@ -158,9 +188,9 @@ def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
             chunk, keys = jax.device_put((chunk, keys), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
         found = _score(score_fn, mesh, params, chunk, *keys)
         if before is not None:
-            yield np.asarray(before)
+            yield jax.tree.map(np.asarray, before)
         before = found
-    yield np.asarray(before)[: len(positions) - start]
+    yield jax.tree.map(lambda leaf: np.asarray(leaf)[: len(positions) - start], before)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -168,9 +198,13 @@ def _score(score_fn, mesh, params, chunk, *keys):
     def checked(params, chunk, *keys):
         found = score_fn(params, chunk, *keys)
         size = jax.tree.leaves(chunk)[0].shape[0]
-        if not jax.tree_util.all_leaves([found]) or jnp.shape(found)[:1] != (size,):
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(found)]
+        if not shapes or any(shape[:1] != (size,) for shape in shapes):
             given = jax.tree.map(jnp.shape, found)
-            raise InputError(f"score_fn gave {given} for a chunk of {size}: it must return one array [{size}, ...]")
+            raise InputError(
+                f"score_fn gave {given} for a chunk of {size}: it must return an array [{size}, ...], or a pytree "
+                "of them"
+            )
         return found
 
     score = as_matrix_products(checked, shared=False)

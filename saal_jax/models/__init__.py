@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
+import jax.numpy as jnp
 from annotated_types import Ge, Le, Lt
 
 from saal_jax.models.layers import Outputs
@@ -40,21 +41,30 @@ class Model(NamedTuple):
         return self.outputs(weights, images).logits
 
 
-def resnet18(num_classes, *, width: Width = 64, dropout: Rate = 0.0) -> Model:
+def resnet18(num_classes, dtype=None, *, width: Width = 64, dropout: Rate = 0.0) -> Model:
     """The CIFAR ResNet-18: 11.2 million parameters at width 64. The published one has no dropout; with it, a fraction
     of the pooled features is dropped before the linear layer.
+
+    `dtype`, or its name, is what the convolutions compute in; None is that of weights and images. Weights, statistics,
+    normalisation, pooling and the linear layer are float32 whatever it is, and so are features and logits.
     """
-    return _functions(ResNet18(num_classes, width, dropout))
+    return _functions(ResNet18(num_classes, width, dropout, dtype and jnp.dtype(dtype)))
 
 
-def small_cnn(num_classes, *, width: Width = 16, dropout: Rate = 0.0) -> Model:
-    """Two convolutions, dropout and a linear layer: 6,090 parameters on 8x8 grey images at width 16."""
-    return _functions(SmallCNN(num_classes, width, dropout))
+def small_cnn(num_classes, dtype=None, *, width: Width = 16, dropout: Rate = 0.0) -> Model:
+    """Two convolutions, dropout and a linear layer: 6,090 parameters on 8x8 grey images at width 16.
 
+    `dtype` is as for `resnet18`.
+    """
+    return _functions(SmallCNN(num_classes, width, dropout, dtype and jnp.dtype(dtype)))
+
+
+# What `dtype` is for a run's `precision`: its weights are float32.
+COMPUTE_DTYPES = {"float32": None, "bfloat16": "bfloat16"}
 
 MODELS = {function.__name__: function for function in (resnet18, small_cnn)}
 
-__all__ = ["MODELS", "Model", "Outputs", "Weights", "resnet18", "small_cnn"]
+__all__ = ["COMPUTE_DTYPES", "MODELS", "Model", "Outputs", "Weights", "resnet18", "small_cnn"]
 
 
 def _functions(module):

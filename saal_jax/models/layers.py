@@ -1,6 +1,6 @@
 """Layers as PyTorch defines them, so that the published networks start and train alike."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,8 @@ MOMENTUM = 0.9  # of the running statistics: the share of the old ones
 
 class Outputs(NamedTuple):
     """What a network tells of images: `logits[B, num_classes]`, the `features[B, D]` that its linear layer reads, and
-    the outputs of its `stages`, each `[B, H, W, D]`.
+    the outputs of its `stages`, each `[B, H, W, D]`. Of a network that computes in bfloat16 the stages are bfloat16,
+    the others float32.
     """
 
     logits: jax.Array
@@ -24,7 +25,9 @@ class Outputs(NamedTuple):
 
 
 class Linear(nn.Module):
-    """A fully connected layer whose bias starts uniform in +-1/sqrt(fan_in), as in PyTorch."""
+    """A fully connected layer whose bias starts uniform in +-1/sqrt(fan_in), as in PyTorch; in the dtype of its inputs
+    and weights.
+    """
 
     features: int
 
@@ -41,15 +44,17 @@ class Linear(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last: running variance unbiased, padded rows (`mask` 0) left out.
 
-    Flax's own layer keeps the biased variance; PyTorch, and with it the published runs, the unbiased one.
+    Flax's own layer keeps the biased variance; PyTorch, and with it the published runs, the unbiased one. Moments and
+    normalisation are computed in float32 at least; `dtype` is that of the result, None as it comes.
     """
 
     momentum: float = MOMENTUM
     epsilon: float = 1e-5
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):
-        features = inputs.shape[-1:]
+        inputs, features = in_float32(inputs), inputs.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)
         scale = self.param("scale", nn.initializers.ones, features)
@@ -65,7 +70,15 @@ class BatchNorm(nn.Module):
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         axes = tuple(range(inputs.ndim - 1))
         expand = lambda array: jnp.expand_dims(array, axes)  # noqa: E731
-        return (inputs - expand(mean)) * expand(factor) + expand(bias)
+        outputs = (inputs - expand(mean)) * expand(factor) + expand(bias)
+        return outputs.astype(self.dtype or outputs.dtype)
+
+
+def in_float32(array):
+    """`array` in float32 at least: what leaves a network, and what is summed over many values."""
+    wide = jnp.promote_types(array.dtype, jnp.float32)
+    # A sum that XLA (YNNPACK, on a CPU) fuses with the bfloat16 layers before it came out as NaN.
+    return array if array.dtype == wide else jax.lax.optimization_barrier(array).astype(wide)
 
 
 def max_pool(images):

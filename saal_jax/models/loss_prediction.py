@@ -6,7 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from saal_jax.models.layers import Linear, torch_kernel_init
+from saal_jax.models.layers import Linear, in_float32, torch_kernel_init
 
 
 class Module(NamedTuple):
@@ -25,16 +25,16 @@ class _LossPrediction(nn.Module):
         read = []
         for number, stage in enumerate(stages):
             if self.convolutions and number < len(stages) - 1:
-                features = stage.shape[-1]
-                stage = nn.Conv(features, (3, 3), 2, padding=1, use_bias=False, kernel_init=torch_kernel_init)(stage)
-            read.append(nn.relu(Linear(self.width)(jnp.mean(stage, axis=(1, 2)))))
+                options = {"padding": 1, "use_bias": False, "kernel_init": torch_kernel_init, "dtype": stage.dtype}
+                stage = nn.Conv(stage.shape[-1], (3, 3), 2, **options)(stage)
+            read.append(nn.relu(Linear(self.width)(jnp.mean(in_float32(stage), axis=(1, 2)))))
         return Linear(1)(jnp.concatenate(read, axis=-1))[:, 0]
 
 
 def loss_prediction_module(*, width: int, convolutions: bool) -> Module:
     """Every stage: global average, `width` features, ReLU; all of them joined: one number.
 
-    With `convolutions` all stages but the last first pass a bias-free 3x3 convolution of stride 2.
+    With `convolutions` all stages but the last first pass a bias-free 3x3 convolution of stride 2, in their dtype.
     """
     module = _LossPrediction(width, convolutions)
     return Module(

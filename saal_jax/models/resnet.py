@@ -1,9 +1,11 @@
 """The CIFAR ResNet-18 of the published protocols."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from saal_jax.models.layers import BatchNorm, Linear, Outputs, torch_kernel_init
+from saal_jax.models.layers import BatchNorm, Linear, Outputs, in_float32, torch_kernel_init
 
 
 class Block(nn.Module):
@@ -11,16 +13,17 @@ class Block(nn.Module):
 
     features: int
     stride: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, inputs, *, train, mask):
-        hidden = _conv(self.features, 3, self.stride)(inputs)
-        hidden = nn.relu(BatchNorm()(hidden, train=train, mask=mask))
-        hidden = _conv(self.features, 3, 1)(hidden)
-        hidden = BatchNorm()(hidden, train=train, mask=mask)
+        hidden = _conv(self.features, 3, self.stride, self.dtype)(inputs)
+        hidden = nn.relu(BatchNorm(dtype=self.dtype)(hidden, train=train, mask=mask))
+        hidden = _conv(self.features, 3, 1, self.dtype)(hidden)
+        hidden = BatchNorm(dtype=self.dtype)(hidden, train=train, mask=mask)
         if inputs.shape != hidden.shape:
-            inputs = _conv(self.features, 1, self.stride)(inputs)
-            inputs = BatchNorm()(inputs, train=train, mask=mask)
+            inputs = _conv(self.features, 1, self.stride, self.dtype)(inputs)
+            inputs = BatchNorm(dtype=self.dtype)(inputs, train=train, mask=mask)
         return nn.relu(hidden + inputs)
 
 
@@ -33,20 +36,22 @@ class ResNet18(nn.Module):
     num_classes: int
     width: int = 64
     dropout: float = 0.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
-        hidden = _conv(self.width, 3, 1)(images)
-        hidden = nn.relu(BatchNorm()(hidden, train=train, mask=mask))
+        hidden = _conv(self.width, 3, 1, self.dtype)(images)
+        hidden = nn.relu(BatchNorm(dtype=self.dtype)(hidden, train=train, mask=mask))
         stages = []
         for stage in range(4):
             for stride in (1 if stage == 0 else 2, 1):
-                hidden = Block(self.width * 2**stage, stride)(hidden, train=train, mask=mask)
+                hidden = Block(self.width * 2**stage, stride, self.dtype)(hidden, train=train, mask=mask)
             stages.append(hidden)
-        features = jnp.mean(hidden, axis=(1, 2))
+        features = jnp.mean(in_float32(hidden), axis=(1, 2))
         logits = Linear(self.num_classes)(nn.Dropout(self.dropout)(features, deterministic=not drop))
         return Outputs(logits, features, tuple(stages))
 
 
-def _conv(features, size, stride):
-    return nn.Conv(features, (size, size), stride, padding=size // 2, use_bias=False, kernel_init=torch_kernel_init)
+def _conv(features, size, stride, dtype):
+    options = {"padding": size // 2, "use_bias": False, "kernel_init": torch_kernel_init, "dtype": dtype}
+    return nn.Conv(features, (size, size), stride, **options)

@@ -1,9 +1,11 @@
 """A small network without normalisation, for small images and quick runs."""
 
+from typing import Any
+
 import flax.linen as nn
 
 from saal_jax.errors import InputError
-from saal_jax.models.layers import Linear, Outputs, max_pool, torch_kernel_init
+from saal_jax.models.layers import Linear, Outputs, in_float32, max_pool, torch_kernel_init
 
 
 class SmallCNN(nn.Module):
@@ -15,6 +17,7 @@ class SmallCNN(nn.Module):
     num_classes: int
     width: int = 16
     dropout: float = 0.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
@@ -24,9 +27,9 @@ class SmallCNN(nn.Module):
             )
         hidden, stages = images, []
         for features in (self.width, 2 * self.width):
-            hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init)(hidden))
+            hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init, dtype=self.dtype)(hidden))
             hidden = max_pool(hidden)
             stages.append(hidden)
-        features = hidden.reshape(hidden.shape[0], -1)
+        features = in_float32(hidden).reshape(hidden.shape[0], -1)
         logits = Linear(self.num_classes)(nn.Dropout(self.dropout)(features, deterministic=not drop))
         return Outputs(logits, features, tuple(stages))

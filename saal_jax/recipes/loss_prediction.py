@@ -69,13 +69,17 @@ def network_and_module_loss(ingredients, module, pair_fn, weight):
         mask = batch.mask
         outputs, batch_stats = ingredients.model.outputs_train(network_of(weights), batch.images, mask, key)
         losses = ingredients.task.losses(outputs.logits, batch.labels)
-        joint = rates["joint"]
-        stages = [joint * stage + (1 - joint) * jax.lax.stop_gradient(stage) for stage in outputs.stages]
+        stages = [_joint_stage(stage, rates["joint"].astype(stage.dtype)) for stage in outputs.stages]
         predicted = module.apply(weights.params["module"], stages)
         pairs = pair_loss(pair_fn, predicted, jax.lax.stop_gradient(losses), mask)
         return (losses * mask).sum() / mask.sum() + weight * pairs, batch_stats
 
     return loss_fn
+
+
+def _joint_stage(stage, joint):
+    """A stage of the network, through which gradients of the module pass where `joint` is 1, and none where it is 0."""
+    return joint * stage + (1 - joint) * jax.lax.stop_gradient(stage)
 
 
 def pair_loss(pair_fn, predicted, losses, mask):

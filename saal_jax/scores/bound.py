@@ -62,9 +62,9 @@ def upper_bound_terms(
     >>> weights, image = jnp.eye(2), jnp.array([[0.0, 2.0]])
     >>> [f"{term[0]:.4f}" for term in upper_bound_terms(linear, weights, image, rho=1.0)]
     ['0.1269', '0.3372', '0.4200']
-    >>> score_fn = lambda weights, images: jnp.stack(upper_bound_terms(linear, weights, images), axis=-1)
-    >>> score_pool(score_fn, weights, image).shape  # one array, as score_pool asks
-    (1, 3)
+    >>> loss, _, _ = score_pool(lambda *of: upper_bound_terms(linear, *of), weights, image)
+    >>> loss
+    array([0.12692805], dtype=float32)
     """
     if not isinstance(iterations, int) or iterations < 1:
         raise InputError(f"iterations is {iterations}: it must be a whole number, at least 1")

@@ -5,9 +5,6 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from saal_jax.keys import named
 from saal_jax.select.selection import kmeans_plusplus, random
@@ -45,6 +42,10 @@ def kmeans(key, embeddings, ids, mask, count) -> np.ndarray:
     Lloyd's algorithm, or with more than 50 clusters mini-batch k-means in batches of 5,000 (as TypiClust's program has
     it), from k-means++ seeds: the first is a random one, the others are drawn as ever.
     """
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     rows, seed_key = shuffled(named(key, "order"), ids, mask), named(key, "seeding")
     count = min(count, len(rows))
     # Seeds are drawn one after the other: the first of many are those of few, and one program serves all cycles.

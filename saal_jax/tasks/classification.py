@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.special import log_softmax
 
 from saal_jax.errors import InputError
 from saal_jax.preprocessing import unchanged
@@ -26,7 +25,8 @@ def classification(num_classes: int, augmentation=unchanged) -> Task:
         cross_entropy_by_differences,
         most_likely,
         augment,
-        lambda logits, labels: accuracies(logits, labels, num_classes),
+        logits_and_labels,
+        lambda measured: accuracies(*measured, num_classes),
         headline="test_accuracy",
         empty=lambda size: np.full(size, UNKNOWN, np.int32),
         strata=lambda labels: labels,
@@ -66,8 +66,15 @@ def residuals(logits: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits) - jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
 
 
+def logits_and_labels(logits, labels):
+    """All that `accuracies` needs of each example: it computes in float64, which a device may not have."""
+    return logits, labels
+
+
 def accuracies(logits, labels, num_classes: int) -> dict:
     """Accuracy in percent, mean cross-entropy in nats, and accuracy by class, NaN where a class has no example."""
+    from scipy.special import log_softmax
+
     correct = logits.argmax(1) == labels
     losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
     counts = np.bincount(labels, minlength=num_classes)

@@ -16,10 +16,18 @@ class Task(NamedTuple):
     precise_loss_fn: the same loss in a form whose derivatives keep their digits, for gradient norms and curvature.
     pseudo_label_fn: `outputs -> label`, the model's own answer.
     augment: `(key, images, labels) -> (images, labels)` of a batch of stored images.
-    measure: `(outputs, labels) -> {name: number, or list of one per class}` of a whole test set, on the host.
-    headline: the name of the one that learning curves show.
+    measure: `(outputs, labels) -> arrays [B, ...]`, a pytree of what `summarize` needs of each example. It is compiled
+      and swept over the test set like a score, so that outputs larger than that are never held.
+    summarize: `that, [N, ...] in numpy -> {name: number, or list of one per class}` of a whole test set.
+    headline: the name of the one that learning curves show, in percent.
     empty: `N -> labels` of which nothing is known, as arrays of numpy.
-    strata: `labels -> class [N]`, for first labels that are balanced and for counts by class; None where there is none.
+    strata: `answers -> class [k]`, for first labels that are balanced and for counts by class; None where there are
+      no classes.
+    regions: R, how many parts of an image are bought apart; 1 is the image as a whole. Candidates are the N x R regions
+      of the images, those of an image side by side: candidate i is region `i % R` of image `i // R`.
+    part: `(label, region) -> answer`, the part of one label that says what is in a region, as arrays of numpy.
+    with_part: `(label, region, answer) -> label`, a new one with that part in its place. Both are None where R is 1:
+      there an answer is a label.
     """
 
     loss_fn: Callable
@@ -27,11 +35,23 @@ class Task(NamedTuple):
     pseudo_label_fn: Callable
     augment: Callable
     measure: Callable
+    summarize: Callable
     headline: str
     empty: Callable
     strata: Callable | None
+    regions: int = 1
+    part: Callable | None = None
+    with_part: Callable | None = None
 
     def losses(self, outputs, labels) -> jax.Array:
         """The mean loss of each example, `[B]`."""
         losses = jax.vmap(self.loss_fn)(outputs, labels)
         return losses.mean(axis=tuple(range(1, losses.ndim))) if losses.ndim > 1 else losses
+
+    def image_of(self, candidates):
+        """The positions of the images of which these candidates are regions."""
+        return candidates // self.regions
+
+    def region_of(self, candidates):
+        """Which region of its image each candidate is, `0..R-1`."""
+        return candidates % self.regions

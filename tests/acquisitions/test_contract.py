@@ -99,11 +99,21 @@ def ask(name, pool, *, key=0, labelled=LABELLED, available=None, k=7, weights=No
     return chosen, acquired
 
 
+@pytest.mark.parametrize("ks", [(7, SIZE), pytest.param((1, 2), marks=pytest.mark.slow)])
 @every_method
-def test_counts_exactly_whatever_is_asked(name):
+def test_counts_exactly_whatever_is_asked(name, ks):
     pool = pool_of(IMAGES)
-    for k, left in ((1, 40), (7, 7), (7, 5), (SIZE, 40)):
+    for k, left in ((k, left) for k in ks for left in (40, 7, 5)):
         ask(name, pool, k=k, available=~LABELLED & (np.cumsum(~LABELLED) <= left))
+
+
+@every_method
+def test_a_pool_on_disk_gives_the_same_choice_and_scores(name, tmp_path):
+    pool, mapped = pool_of(IMAGES), np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, IMAGES.shape)
+    mapped[:] = IMAGES
+    (expected, by_array), (chosen, by_map) = ask(name, pool), ask(name, pool._replace(images=mapped))
+    np.testing.assert_array_equal(chosen, expected)
+    np.testing.assert_array_equal(by_map.scores, by_array.scores)
 
 
 @every_method
@@ -112,10 +122,15 @@ def test_sane_where_nothing_distinguishes(name):
     ask(name, pool_of(equal))
     ask(name, pool_of(np.zeros_like(IMAGES)))
     ask(name, pool_of(IMAGES[np.arange(SIZE) // 8]))  # six images, eight times each
-    ask(name, pool_of(IMAGES), classes=np.zeros(SIZE, int), weights=toy(classes=1))
-    ask(name, pool_of(IMAGES), weights=toy(features=1))
     ask(name, pool_of(equal), k=SIZE)
     ask(name, pool_of(IMAGES), labelled=np.zeros(SIZE, bool))
+
+
+@pytest.mark.slow
+@every_method
+def test_sane_with_one_class_or_one_feature(name):
+    ask(name, pool_of(IMAGES), classes=np.zeros(SIZE, int), weights=toy(classes=1))
+    ask(name, pool_of(IMAGES), weights=toy(features=1))
 
 
 @every_method

@@ -1,6 +1,6 @@
 """Gradient norm and the measured bound, beside what they are made of."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,15 @@ def apply_fn(params, images):
     return apply(WEIGHTS._replace(params=params), images)
 
 
+@cache
+def made(name, **options):
+    return ACQUISITIONS[name](apply, classification(4), **options)
+
+
 def ask(name, pool=POOL, **options):
     sweep = partial(score_available, names=pool.names)
     query = Query(jax.random.key(7), pool, ~AVAILABLE, AVAILABLE, 6, WEIGHTS, sweep)
-    acquire = ACQUISITIONS[name](apply, classification(4), **options)
+    acquire = made(name, **options)
     return acquire(query, **answers_for(acquire, lambda indices: indices % 4))
 
 
@@ -45,8 +50,13 @@ def test_the_largest_gradients_are_picked(labels, score):
     assert acquired.selection.indices.tolist() == np.argsort(np.nan_to_num(-expected))[:6].tolist()
 
 
-@pytest.mark.parametrize("options", [{}, {"mode": "diff", "labels": "true", "adaptive": False, "rho": 0.2}])
-@pytest.mark.parametrize("sample", [5, 1000])
+OTHER = {"mode": "diff", "labels": "true", "adaptive": False, "rho": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("sample", "options"),
+    [(5, {}), (1000, OTHER), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(5, OTHER), (1000, {})])],
+)
 def test_measuring_the_bound_changes_no_choice(options, sample):
     plain, measured = ask("saal", **options), ask("saal_bound", sample=sample, **options)
     np.testing.assert_array_equal(measured.selection.indices, plain.selection.indices)

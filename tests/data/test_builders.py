@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -124,6 +123,7 @@ def test_default_data_dir(source, tmp_path, monkeypatch):
     assert (tmp_path / "default" / "cifar10" / "3.0.2" / "dataset_info.json").exists()
 
 
+@pytest.mark.slow
 def test_two_at_once(source, tmp_path):
     table = [tuple(archive) for archive in builders.ARCHIVES["cifar10"]]
     code = (
@@ -253,9 +253,7 @@ def closed_port():
 def test_unreachable_host(host, tmp_path, monkeypatch, refused):
     url = f"http://{host}:{closed_port()}/cifar-10-binary.tar.gz"
     monkeypatch.setitem(builders.ARCHIVES, "cifar10", [Archive(url, 1000, "0" * 64)])
-    start = time.monotonic()
     refused(host, "--data_dir", name="cifar10", data_dir=str(tmp_path / "tfds"))
-    assert time.monotonic() - start < 20
     assert not debris(tmp_path / "tfds")
 
 

@@ -1,14 +1,26 @@
 """Records: the images that `load` gives, read where they lie."""
 
+from functools import partial
 from pathlib import Path
 
+import chex
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from saal_jax import InputError, score_pool
+from saal_jax.acquisitions.entropy import entropy
 from saal_jax.data import load
 from saal_jax.data.records import Records
+from saal_jax.loop import Examples, Problem, Protocol, first_labels, make_pool, seed_key, simulate
+from saal_jax.models import small_cnn
+from saal_jax.optimizers import adam
+from saal_jax.preprocessing import normalize
+from saal_jax.recipes.supervised import supervised
+from saal_jax.select.first_labels import class_balanced
+from saal_jax.tasks.classification import classification
+from saal_jax.training import Ingredients
 
 from . import custom
 
@@ -36,6 +48,22 @@ def test_any_positions_in_any_order_across_shards(prepared, tmp_path):
     np.testing.assert_array_equal(
         score_pool(brightness, 2.0, records, chunk_size=5), score_pool(brightness, 2.0, images, chunk_size=5)
     )
+
+
+def test_a_loop_on_records_is_that_on_their_images(prepared, tmp_path):
+    images, labels, ids = load("stored", data_dir=prepared, cache_dir=str(tmp_path)).train
+    task, prepare = classification(2), partial(normalize, mean=(0.5,) * 3, std=(0.3,) * 3)
+    recipe = supervised(Ingredients(small_cnn(2, width=2), adam(), task, prepare, (4, 4, 3)))
+    protocol, select = Protocol(6, 4, 2, 2, batch_size=4, pool_subset=None, warm_start=False), entropy(recipe.apply)
+
+    def cycles(stored):
+        pool = make_pool(stored, ids)
+        problem = Problem(task, pool, Examples(stored, labels), recipe, select, protocol)
+        first = first_labels(seed_key(0), class_balanced, 6, pool, labels, 2)
+        for cycle in simulate(seed_key(0), problem, first, lambda rows: labels[rows]):
+            yield jax.tree.map(np.array, (cycle.state, cycle.asked, cycle.metrics))
+
+    chex.assert_trees_all_equal(list(cycles(Records("stored", data_dir=prepared))), list(cycles(images)))
 
 
 def test_resized_as_load_resizes(prepared, tmp_path):

@@ -9,8 +9,6 @@ from jax import lax
 
 from saal_jax.engine.convolution import as_matrix_products
 
-pytestmark = pytest.mark.optimized
-
 
 def primitives(fun, *args):
     """Names of all primitives in the jaxpr of `fun`, nested ones included."""
@@ -41,16 +39,20 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("options", PLAIN.values(), ids=PLAIN)
-@pytest.mark.parametrize(
-    ("kernel_size", "layout"),
-    [
-        ((3, 3), ("NHWC", "HWIO", "NHWC")),
-        ((1, 1), ("NHWC", "HWIO", "NHWC")),
-        ((1, 1), ("NCHW", "OIHW", "NCHW")),
-        ((2, 4), ("NHWC", "OIHW", "NCHW")),
-    ],
-)
+KERNELS = [
+    ((3, 3), ("NHWC", "HWIO", "NHWC")),
+    ((1, 1), ("NHWC", "HWIO", "NHWC")),
+    ((1, 1), ("NCHW", "OIHW", "NCHW")),
+    ((2, 4), ("NHWC", "OIHW", "NCHW")),
+]
+EVERY_PAIR = [
+    pytest.param(options, *kernel, marks=[] if kernel is KERNELS[0] or name == "uneven" else pytest.mark.slow, id=name)
+    for name, options in PLAIN.items()
+    for kernel in KERNELS
+]
+
+
+@pytest.mark.parametrize(("options", "kernel_size", "layout"), EVERY_PAIR)
 def test_equals_xla_with_its_gradients(options, layout, kernel_size):
     inputs = random_array(0, *({"N": 2, "C": 3, "H": 9, "W": 11}[axis] for axis in layout[0]))
     sizes = dict(zip("HW", kernel_size, strict=True)) | {"I": 3, "O": 5}

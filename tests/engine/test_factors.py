@@ -13,8 +13,6 @@ from saal_jax import max_perturbed_loss
 from saal_jax.engine.factors import value_and_factors
 from saal_jax.models import resnet18, small_cnn
 
-pytestmark = pytest.mark.optimized
-
 
 def convolve(inputs, kernel, **options):
     numbers = ("NHWC", "HWIO", "NHWC")
@@ -79,10 +77,10 @@ def test_multiplied_out_they_are_the_gradients(network, weights, num_factored):
 
     images, scales = jax.random.normal(jax.random.key(1), (3, 6, 6, 2)), jnp.arange(3.0)
     factors_fn, gradients_fn = value_and_factors(fun, weights, images[0], scales[0])
-    values, factors = jax.vmap(factors_fn, (None, 0, 0))(weights, images, scales)
+    values, factors = jax.jit(jax.vmap(factors_fn, (None, 0, 0)))(weights, images, scales)
     assert len(factors[0]) == len(factors[1]) == num_factored
-    expected = jax.vmap(jax.value_and_grad(fun, has_aux=True), (None, 0, 0))(weights, images, scales)
-    chex.assert_trees_all_close((values, jax.vmap(gradients_fn)(factors)), expected, rtol=1e-4, atol=1e-4)
+    expected = jax.jit(jax.vmap(jax.value_and_grad(fun, has_aux=True), (None, 0, 0)))(weights, images, scales)
+    chex.assert_trees_all_close((values, jax.jit(jax.vmap(gradients_fn))(factors)), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", [pytest.param(resnet18(3, width=2), marks=pytest.mark.slow), small_cnn(3, width=2)])
@@ -124,17 +122,17 @@ class InBfloat16(nn.Module):
 
 def test_kernels_of_a_network_in_bfloat16_are_factored_and_score_as_its_gradients_do():
     model, images = InBfloat16(), jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
-    weights = model.init(jax.random.key(0), images)
+    weights = jax.jit(model.init)(jax.random.key(0), images)
 
     def fun(weights, image):
         logits = model.apply(weights, image[None])[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, logits.argmax()), ()
 
     factors_fn, gradients_fn = value_and_factors(fun, weights, images[0])
-    _, factors = factors_fn(weights, images[0])
+    _, factors = jax.jit(factors_fn)(weights, images[0])
     assert len(factors[0]) == 3
-    gradients = gradients_fn(factors)
-    expected = jax.grad(fun, has_aux=True)(weights, images[0])[0]
+    gradients = jax.jit(gradients_fn)(factors)
+    expected = jax.jit(jax.grad(fun, has_aux=True))(weights, images[0])[0]
     chex.assert_trees_all_equal_dtypes(gradients, expected)
     chex.assert_trees_all_close(gradients, expected, rtol=0.02, atol=1e-3)
     assert np.isfinite(max_perturbed_loss(model.apply, weights, images)).all()

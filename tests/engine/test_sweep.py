@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import chex
 import jax
@@ -14,20 +15,19 @@ from saal_jax import InputError, max_perturbed_loss, score_pool
 from saal_jax.engine import sweep
 from saal_jax.engine.sweep import default_chunk_size, score_available
 from saal_jax.models import Weights, small_cnn
+from tests.toys import convolved, convolved_params
+
+
+def sharpest(params, images):
+    return max_perturbed_loss(convolved, params, images)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 100])
 def test_chunk_size_does_not_matter(chunk_size):
-    model = small_cnn(10, width=4)
-    images = jax.random.normal(jax.random.key(1), (7, 8, 8, 1))
-    weights = jax.jit(model.init)(jax.random.key(0), images)
-
-    def score_fn(params, images):
-        return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), params, images)
-
-    scores = score_pool(score_fn, weights.params, np.asarray(images), chunk_size=chunk_size)
+    params, images = convolved_params(), jax.random.normal(jax.random.key(1), (7, 8, 8, 1))
+    scores = score_pool(sharpest, params, np.asarray(images), chunk_size=chunk_size)
     assert scores.shape == (7,) and scores.dtype == np.float32
-    np.testing.assert_allclose(scores, jax.jit(score_fn)(weights.params, images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, sharpest(params, images), rtol=1e-5, atol=1e-6)
 
 
 def test_compiles_once_for_all_weights_and_pool_sizes():
@@ -59,7 +59,7 @@ def test_progress_and_an_empty_pool():
     done = []
     score_pool(lambda params, chunk: chunk, (), np.zeros(10), chunk_size=4, progress=done.append)
     assert done == [4, 8, 10]
-    assert score_pool(lambda params, chunk: chunk, (), np.zeros((0, 3)), chunk_size=4).shape == (0,)
+    assert score_pool(lambda params, chunk: chunk, (), np.zeros((0, 3)), chunk_size=4).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,45 @@ def test_progress_and_an_empty_pool():
         (
             np.ones((5, 2)),
             lambda params, chunk: chunk.sum(),
-            r"gave \(\) for a chunk of 2: it must return one array \[2, ...\]",
+            r"gave \(\) for a chunk of 2: it must return an array \[2, ...\], or a pytree of them",
         ),
         (np.ones((5, 3)), lambda params, chunk: chunk.sum(0), r"gave \(3,\) for a chunk of 2"),
-        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum(1)), r"gave \(\(2,\), \(2,\)\) for"),
+        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum()), r"gave \(\(2,\), \(\)\) for"),
+        (np.ones((5, 3)), lambda params, chunk: {}, r"gave {} for"),
     ],
 )
 def test_one_score_per_example_or_an_error(pool, score_fn, message):
     with pytest.raises(InputError, match=message):
         score_pool(score_fn, (), pool, chunk_size=2)
+
+
+def test_a_pytree_of_scores_whatever_the_chunks_and_from_nothing_too():
+    def score_fn(scale, chunk):
+        rows, classes = chunk
+        return {"sum": scale * rows.sum(1), "rows": (rows, classes == 2)}
+
+    rows, classes = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32), np.arange(7, dtype=np.int32) % 3
+    for chunk_size in (1, 3, 7, None):
+        scores = score_pool(score_fn, 2.0, (rows, classes), chunk_size=chunk_size)
+        np.testing.assert_allclose(scores["sum"], 2 * rows.sum(1), rtol=1e-6)
+        np.testing.assert_array_equal(scores["rows"][0], rows)
+        np.testing.assert_array_equal(scores["rows"][1], classes == 2)
+    nothing = score_pool(score_fn, 2.0, (rows[:0], classes[:0]))
+    shapes = {"sum": ((0,), np.float32), "rows": (((0, 3), np.float32), ((0,), np.bool_))}
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.type), nothing) == shapes
+
+
+def test_only_the_available_of_a_pytree():
+    def score_fn(scale, chunk):
+        return {"one": scale * chunk.sum(1), "all": chunk}
+
+    names, pool = np.array(["a", "b", "c"]), np.arange(6, dtype=np.float32).reshape(3, 2)
+    scores = score_available(score_fn, 2.0, pool, np.array([True, False, True]), names)
+    np.testing.assert_array_equal(scores["one"], [2, np.nan, 18])
+    np.testing.assert_array_equal(scores["all"], [[0, 1], [np.nan, np.nan], [4, 5]])
+    pool[2, 1] = np.nan
+    with pytest.raises(InputError, match="1 of 2 scores are not finite, of examples c:"):
+        score_available(score_fn, 2.0, pool, np.array([True, False, True]), names)
 
 
 def test_chunk_size_follows_what_the_score_holds_for_an_example():
@@ -180,33 +210,35 @@ def test_a_pool_on_disk_is_read_by_chunks(tmp_path):
 ON_EIGHT_DEVICES = """
 import jax, numpy as np
 from saal_jax import max_perturbed_loss, score_pool
-from saal_jax.models import small_cnn
+from tests.toys import convolved, convolved_params
 
-model = small_cnn(10, width=4)
-images = jax.random.normal(jax.random.key(1), (37, 8, 8, 1))
-weights = model.init(jax.random.key(0), images)
+params, images = convolved_params(), jax.random.normal(jax.random.key(1), (37, 8, 8, 1))
 
 def score_fn(params, images):
-    return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), params, images)
+    return max_perturbed_loss(convolved, params, images)
 
 def drawn(params, images, keys):
     return jax.vmap(jax.random.uniform)(keys)
 
 mesh = jax.make_mesh((4, 2), ("a", "b"))
 assert mesh.size == 8
-one = score_pool(score_fn, weights.params, images)
+one = score_pool(score_fn, params, images)
 for chunk_size in (None, 1, 3):
-    many = score_pool(score_fn, weights.params, np.asarray(images), chunk_size=chunk_size, mesh=mesh)
+    many = score_pool(score_fn, params, np.asarray(images), chunk_size=chunk_size, mesh=mesh)
     np.testing.assert_allclose(many, one, rtol=0, atol=1e-6)
 key = jax.random.key(3)
-draws = score_pool(drawn, weights.params, images, key=key, chunk_size=2, mesh=mesh)
-np.testing.assert_array_equal(draws, score_pool(drawn, weights.params, images, key=key))
+several = score_pool(lambda params, chunk: {"score": score_fn(params, chunk), "first": chunk[:, 0, 0]}, params,
+                     np.asarray(images), chunk_size=2, mesh=mesh)
+np.testing.assert_allclose(several["score"], one, rtol=0, atol=1e-6)
+np.testing.assert_array_equal(several["first"], np.asarray(images)[:, 0, 0])
+draws = score_pool(drawn, params, images, key=key, chunk_size=2, mesh=mesh)
+np.testing.assert_array_equal(draws, score_pool(drawn, params, images, key=key))
 """
 
 
 def test_eight_devices_give_the_scores_of_one():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES], check=True, env=environment, cwd=Path(__file__).parents[2])
 
 
 def test_only_the_available_are_scored_and_a_score_that_is_not_finite_names_its_example():

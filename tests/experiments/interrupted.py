@@ -36,10 +36,10 @@ class Bars(run._Bars):
             strike()
 
 
-def predict(recipe, weights, images, progress=None):
-    if (phase, finished) == ("select", at_cycle) and progress is None:  # the pseudo labels of what was chosen
+def predict(*rest):
+    if (phase, finished) == ("select", at_cycle):  # the pseudo labels of what was chosen
         strike()
-    return plain_predict(recipe, weights, images, progress)
+    return plain_predict(*rest)
 
 
 def save(directory, *rest):

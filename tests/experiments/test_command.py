@@ -14,6 +14,7 @@ import pytest
 from experiments import compare, report, run
 from experiments.command import command
 from saal_jax.errors import InputError
+from tests.toys import RUN
 
 HEAD = """
 import asyncio, ctypes, gc, hashlib, os, signal, sys, threading, time, weakref
@@ -179,11 +180,7 @@ else:
     run._Bars = Bars
 run.end(lambda: run.main([f"--workdir={sys.argv[2]}", *sys.argv[4:]]))
 """
-TINY = (
-    "--config=digits_saal --config.acquisition.name=random --config.dataset=digits[:10%] --config.seeds=1 "
-    "--config.cycles=3 --config.epochs=2".split()
-)
-TINY += ["--config.model.width=4"]
+TINY = [*RUN, *"--config.acquisition.name=random --config.seeds=1 --config.cycles=3 --config.epochs=2".split()]
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +190,8 @@ def uninterrupted(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("how", ["collection", pytest.param("swallowed", marks=pytest.mark.slow)])
+@pytest.mark.slow  # two runs that are killed are in test_interrupted.py
+@pytest.mark.parametrize("how", ["collection", "swallowed"])
 def test_no_cycle_is_recorded_after_a_signal_and_the_run_continues_to_the_same_bytes(how, uninterrupted, tmp_path):
     stopped = started(HEAD + AT_ONCE, signal.SIGTERM, tmp_path / "run", how, *TINY)
     line = "stopped; the same command continues after the last finished cycle\n"
@@ -282,7 +280,10 @@ def test_a_warning_is_one_line(capsys):
     assert capsys.readouterr().err == "warning: two lines\n"
 
 
-@pytest.mark.parametrize("body", ["print('x' * 10)", "sys.exit(print('help'))", "print('x' * 10**6)"])
+@pytest.mark.parametrize(
+    "body",
+    ["sys.exit(print('help'))", *(pytest.param(f"print('x' * {n})", marks=pytest.mark.slow) for n in (10, 10**6))],
+)
 def test_output_that_nobody_reads_or_that_does_not_fit(body):
     program = HEAD + COMMAND.format(body)
     with open("/dev/full", "w") as full:

@@ -7,8 +7,9 @@ from experiments import compare
 from experiments import config as configs
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.spec import needs
+from tests.toys import RUN
 
-QUICK = ["--config.dataset=digits[:15%]", "--config.cycles=1", "--config.epochs=1", "--config.model.width=2"]
+QUICK = [*RUN, "--config.cycles=1", "--config.epochs=1"]
 
 
 def test_holm_by_hand():
@@ -43,7 +44,7 @@ def test_the_recipe_of_a_paper_is_its_own_where_labels_are_many():
 
 
 def test_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
-    arguments = ["--config=digits_saal", "--methods=random,saal", f"--workdir={tmp_path}", *QUICK]
+    arguments = ["--methods=random,saal", f"--workdir={tmp_path}", *QUICK]
     assert compare.main([*arguments, "--part=2/2"]) == 0
     assert sorted(path.parent.name for path in tmp_path.rglob("metrics.csv")) == ["saal"]
     assert compare.main(arguments) == 0

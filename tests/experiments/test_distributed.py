@@ -13,14 +13,14 @@ import pytest
 
 from experiments.run import main
 from saal_jax import checkpoint
+from saal_jax.data import load
+from tests.toys import RUN
 
 ARGUMENTS = [
-    "--config=digits_saal",
-    "--config.dataset=digits[:15%]",
+    *RUN,
     "--config.seeds=3",
     "--config.cycles=2",
     "--config.epochs=2",
-    "--config.model.width=4",
     "--config.warm_start=true",
 ]
 PLAIN = ["-m", "experiments.run"]
@@ -79,6 +79,21 @@ def test_two_processes_choose_as_one(uninterrupted, tmp_path):
     np.testing.assert_allclose(*scores, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_two_processes_read_from_the_disk(tmp_path):
+    data = load("digits[:15%]")
+    parts = {"train": data.train, "test": data.test}
+    arrays = {f"{part}_{name}": array for part in parts for name, array in parts[part]._asdict().items()}
+    np.savez(tmp_path / "digits.npz", **arrays)
+    arguments = [*ARGUMENTS, f"--config.dataset={tmp_path / 'digits.npz'}"]
+    for name, more in (("memory", []), ("disk", ["--config.max_resident=1000"])):
+        for ended in run_two(*arguments, *more, f"--workdir={tmp_path / name}", XDG_CACHE_HOME=str(tmp_path)):
+            assert ended[0] == 0, ended[2]
+    assert len(list((tmp_path / "saal_jax").glob("*.npy"))) == 2
+    ours, theirs = (rows(tmp_path / name / "selections.csv") for name in ("disk", "memory"))
+    assert [row["index"] for row in ours] == [row["index"] for row in theirs]
+
+
 # Killed is the one that does not write, in training, or the one that does, in the middle of a save.
 @pytest.mark.slow
 @pytest.mark.parametrize(("killed", "phase"), [(1, "train"), (0, "save")])
@@ -124,7 +139,7 @@ def test_a_wrong_variable_is_refused(variable, value, message, tmp_path, monkeyp
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("", marks=pytest.mark.slow)])
 def test_a_port_in_use_is_refused(host, tmp_path):
     command = [sys.executable, *PLAIN, *ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--distributed"]
     with socket.create_server((host, 0)) as taken:

@@ -12,14 +12,13 @@ import pytest
 
 from experiments.run import main
 from saal_jax import checkpoint
+from tests.toys import RUN
 
 ARGUMENTS = [
-    "--config=digits_saal",
-    "--config.dataset=digits[:15%]",
+    *RUN,
     "--config.seeds=3,4",
     "--config.cycles=3",
     "--config.epochs=2",
-    "--config.model.width=4",
     "--config.warm_start=true",
 ]
 TABLES = ["metrics.csv", "selections.csv", "initial_labels.csv", "class_accuracies.csv"]
@@ -52,10 +51,14 @@ def assert_same_results(workdir, expected):
     assert not list(workdir.rglob("*tmp*"))
 
 
-def test_killed_in_every_phase(uninterrupted, tmp_path):
+ALL = [("save", 0), ("train", 1), ("score", 1), ("select", 0), ("save", 2)]
+
+
+@pytest.mark.parametrize("phases", [[("save", 0)], pytest.param(ALL, marks=pytest.mark.slow)], ids=["once", "often"])
+def test_killed_in_every_phase(uninterrupted, tmp_path, phases):
     """One run, killed again and again: each process dies somewhere else, and the next one goes on."""
     workdir = tmp_path / "run"
-    for phase, cycle in (("save", 0), ("train", 1), ("score", 1), ("select", 0), ("save", 2)):
+    for phase, cycle in phases:
         stopped = stop(workdir, signal.SIGKILL, phase, cycle)
         assert stopped.returncode == -signal.SIGKILL, stopped.stderr
     assert run(workdir) == 0

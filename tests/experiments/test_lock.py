@@ -51,7 +51,7 @@ def enter(workdir, processes, entries):
 
 
 def test_processes_that_come_and_go_are_never_two_owners(tmp_path):
-    enter(tmp_path / "run", processes=2, entries=300)
+    enter(tmp_path / "run", processes=2, entries=100)
 
 
 @pytest.mark.slow

@@ -12,15 +12,14 @@ from experiments.methods import document, methods
 from experiments.run import main
 from saal_jax import checkpoint, data, load_model, loop
 from saal_jax.recipes import OFFERS, RECIPES
+from tests.toys import RUN
 
 ARGUMENTS = [
-    "--config=digits_saal",
+    *RUN,
     "--config.acquisition.name=random",
-    "--config.dataset=digits[:15%]",
     "--config.seeds=3",
     "--config.cycles=2",
     "--config.epochs=2",
-    "--config.model.width=2",
 ]
 QUICK = {
     "ensemble": ["--config.recipe.members=2"],
@@ -63,7 +62,7 @@ def test_a_run_of_any_recipe_continues_to_the_same_bytes_and_loads(recipe, tmp_p
     chex.assert_trees_all_equal(*trees)
 
     apply_fn, params = load_model(tmp_path / "whole")
-    test = data.load("digits[:15%]").test
+    test = data.load("digits[:10%]").test
     logits = np.asarray(jax.jit(apply_fn)(params, test.images))
     accuracy = 100 * float((logits.argmax(axis=1) == test.labels).mean())
     with open(tmp_path / "whole" / "metrics.csv") as file:

@@ -15,7 +15,7 @@ from experiments.run import main
 from saal_jax import checkpoint, load_model
 from saal_jax.data import load
 
-KEYS = "seeds=1 cycles=1 epochs=1 model.width=2".split()
+KEYS = "dataset=digits[:10%] seeds=1 cycles=1 epochs=1 model.width=2".split()
 
 
 def arguments(*keys):
@@ -110,7 +110,7 @@ def test_a_version_that_draws_otherwise_is_refused_and_its_model_still_loads(beg
     chex.assert_trees_all_equal(load_model(workdir)[1], load_model(begun)[1])
 
 
-IMBALANCE = ["imbalance.name=alternating", "imbalance.few=30", "imbalance.many=90"]
+IMBALANCE = ["dataset=digits", "imbalance.name=alternating", "imbalance.few=30", "imbalance.many=90"]
 
 
 def assert_index_counts_in_the_data_set(workdir):

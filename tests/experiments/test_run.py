@@ -14,9 +14,11 @@ from PIL import Image
 from experiments import config as configs
 from experiments.run import main
 from saal_jax import load_model, max_perturbed_loss
+from tests.toys import RUN
 
+RANDOM = "--config.acquisition.name=random"
 TINY = ["--config.cycles=2", "--config.epochs=1", "--config.seeds=1,2", "--config.model.width=2"]
-SMALL = ["--config=digits_saal", "--config.dataset=digits[:10%]", *TINY]
+SMALL = [*RUN, *TINY]
 
 
 def run(workdir, *arguments):
@@ -216,7 +218,13 @@ def test_images_of_ones_own_in_a_folder(tmp_path):
             for number in range(count):
                 pixels = generator.integers(0, 50, (10, 12, 3)) + brightness
                 Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / split / name / f"{number}.png")
-    arguments = [f"--config.dataset={tmp_path / 'images'}", "--config.initial_labels=4", "--config.query_size=3", *TINY]
+    arguments = [
+        f"--config.dataset={tmp_path / 'images'}",
+        "--config.initial_labels=4",
+        "--config.query_size=3",
+        *TINY,
+        RANDOM,
+    ]
     assert run(tmp_path / "run", "--config=digits_saal", *arguments) == 0
     assert rows(tmp_path / "run" / "selections.csv")[0]["example_id"].startswith("train/")
 
@@ -230,7 +238,8 @@ def test_changed_images_are_noticed(tmp_path, capsys):
     arrays = {"train_images": generator.integers(0, 255, (30, 8, 8), np.uint8), "train_labels": np.arange(30) % 3}
     arrays |= {"test_images": arrays["train_images"][:9] // 2, "test_labels": np.arange(9) % 3}
     np.savez(tmp_path / "own.npz", **arrays)
-    arguments = ["--config=digits_saal", f"--config.dataset={tmp_path / 'own.npz'}", "--config.initial_labels=3", *TINY]
+    own = [f"--config.dataset={tmp_path / 'own.npz'}", "--config.initial_labels=3", RANDOM]
+    arguments = ["--config=digits_saal", *own, *TINY]
     assert run(tmp_path / "run", *arguments) == 0
     arrays["train_images"][0, 0, 0] ^= 1
     np.savez(tmp_path / "own.npz", **arrays)

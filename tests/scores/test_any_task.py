@@ -77,8 +77,15 @@ def slow(apply_fn, loss_fn, params, image, label, rho):
     return losses(params), losses(unravel(moved)), gradient
 
 
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "given"),
+    [
+        ("detector", False),
+        ("segmenter", True),
+        pytest.param("detector", True, marks=pytest.mark.slow),
+        pytest.param("segmenter", False, marks=pytest.mark.slow),
+    ],
+)
 def test_equals_a_plain_loop_in_float64(task, given):
     apply_fn, loss_fn, pseudo_label_fn = TASKS[task]
     with jax.enable_x64(True):

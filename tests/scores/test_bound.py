@@ -19,8 +19,9 @@ from saal_jax import (
     score_pool,
     upper_bound_terms,
 )
-from saal_jax.models import small_cnn
+from saal_jax.models import Weights, small_cnn
 from saal_jax.scores.lanczos import largest_eigenvalue
+from tests.toys import convolved, convolved_params
 
 MODEL = small_cnn(10, width=6)  # 1,210 parameters
 DIGITS = (load_digits().images[..., None] / 16 - 0.3) / 0.4
@@ -28,10 +29,14 @@ DIGITS = (load_digits().images[..., None] / 16 - 0.3) / 0.4
 
 @jax.jit
 def apply_cnn(params, images):
-    return MODEL.apply(_WEIGHTS._replace(params=params), images)
+    return MODEL.apply(Weights(params, {}), images)
 
 
-_WEIGHTS = jax.jit(MODEL.init)(jax.random.key(3), jnp.zeros((1, 8, 8, 1)))
+def cnn_params():
+    return jax.jit(MODEL.init)(jax.random.key(3), jnp.zeros((1, 8, 8, 1))).params
+
+
+NETWORKS = {convolved: convolved_params, apply_cnn: cnn_params}
 
 
 def linear(params, images):
@@ -43,80 +48,87 @@ def losses(apply_fn, params, images, labels):
 
 
 @functools.cache
-def cnn(steps):
+def trained(steps, apply_fn=convolved):
     """Weights after that many steps on 100 digits: sure to 1e-8 of some images after 1,000."""
     images, labels = jnp.float32(DIGITS[:100]), jnp.asarray(load_digits().target[:100])
     optimizer = optax.adam(3e-3)
 
-    def step(_, state):
-        params, opt_state = state
-        gradients = jax.grad(lambda params: losses(apply_cnn, params, images, labels).mean())(params)
+    @jax.jit
+    def step(params, opt_state):
+        gradients = jax.grad(lambda params: losses(apply_fn, params, images, labels).mean())(params)
         updates, opt_state = optimizer.update(gradients, opt_state)
         return optax.apply_updates(params, updates), opt_state
 
-    start = _WEIGHTS.params, optimizer.init(_WEIGHTS.params)
-    return jax.jit(lambda state: jax.lax.fori_loop(0, steps, step, state))(start)[0]
+    params = NETWORKS[apply_fn]()
+    opt_state = optimizer.init(params)
+    for _ in range(steps):
+        params, opt_state = step(params, opt_state)
+    return params
 
 
 def in_float64(tree):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
 
 
-@jax.jit
-def hessian(params, image, label):
+@functools.partial(jax.jit, static_argnums=0)
+def hessian(apply_fn, params, image, label):
     flat, unravel = ravel_pytree(params)
-    return jax.hessian(lambda flat: losses(apply_cnn, unravel(flat), image[None], label[None])[0])(flat)
+    return jax.hessian(lambda flat: losses(apply_fn, unravel(flat), image[None], label[None])[0])(flat)
 
 
 @pytest.mark.parametrize(
-    ("steps", "kind"),
-    [(0, "pseudo"), *(pytest.param(1000, kind, marks=pytest.mark.slow) for kind in ("true", "argmin"))],
+    ("apply_fn", "steps", "kind"),
+    [
+        (convolved, 0, "pseudo"),
+        pytest.param(apply_cnn, 0, "pseudo", marks=pytest.mark.slow),
+        *(pytest.param(apply_cnn, 1000, kind, marks=pytest.mark.slow) for kind in ("true", "argmin")),
+    ],
 )
-def test_the_eigenvalue_is_the_largest_of_the_dense_hessian(steps, kind):
+def test_the_eigenvalue_is_the_largest_of_the_dense_hessian(apply_fn, steps, kind):
     single = jnp.float32(DIGITS[96:104])  # the first four are trained on
     with jax.enable_x64(True):
-        params, images = in_float64((cnn(steps), single))
-        logits = apply_cnn(params, images)
+        params, images = in_float64((trained(steps, apply_fn), single))
+        logits = apply_fn(params, images)
         labels = {"pseudo": logits.argmax(1), "true": load_digits().target[96:104], "argmin": logits.argmin(1)}[kind]
         labels = jnp.asarray(labels, jnp.int32)
         pairs = zip(images, labels, strict=True)
-        expected = 0.005 * np.array([np.linalg.eigvalsh(hessian(params, *pair))[-1] for pair in pairs])
-        found = upper_bound_terms(apply_cnn, params, images, labels, rho=0.1)
+        expected = 0.005 * np.array([np.linalg.eigvalsh(hessian(apply_fn, params, *pair))[-1] for pair in pairs])
+        found = upper_bound_terms(apply_fn, params, images, labels, rho=0.1)
         assert all(term.dtype == jnp.float64 for term in found)
     np.testing.assert_allclose(found[2], expected, rtol=1e-3)
-    found = upper_bound_terms(apply_cnn, cnn(steps), single, labels, rho=0.1)
+    found = upper_bound_terms(apply_fn, trained(steps, apply_fn), single, labels, rho=0.1)
     assert all(term.dtype == jnp.float32 for term in found)
     np.testing.assert_allclose(found[2], expected, rtol=1e-3)
 
 
 @jax.jit
 def loss_and_gradient_norm(params, image, label):
-    loss, gradients = jax.value_and_grad(lambda p: losses(apply_cnn, p, image[None], label[None])[0])(params)
+    loss, gradients = jax.value_and_grad(lambda p: losses(convolved, p, image[None], label[None])[0])(params)
     return loss, optax.tree.norm(gradients)
 
 
 @pytest.mark.parametrize("steps", [1000, pytest.param(0, marks=pytest.mark.slow)])
 def test_loss_and_gradient_are_those_of_a_plain_loop(steps):
     with jax.enable_x64(True):
-        params, images = in_float64(cnn(steps)), in_float64(DIGITS[:12])
-        labels = apply_cnn(params, images).argmax(1)
+        params, images = in_float64(trained(steps)), in_float64(DIGITS[:12])
+        labels = convolved(params, images).argmax(1)
         pairs = zip(images, labels, strict=True)
         loss, norm = np.array([loss_and_gradient_norm(params, *pair) for pair in pairs]).T
-        found = upper_bound_terms(apply_cnn, params, images, rho=0.2, iterations=1)
+        found = upper_bound_terms(convolved, params, images, rho=0.2, iterations=1)
         np.testing.assert_allclose(found[0], loss, rtol=1e-6, atol=1e-12)
         np.testing.assert_allclose(found[1], 0.2 * norm, rtol=1e-6)
-        np.testing.assert_allclose(gradient_norm(apply_cnn, params, images), norm, rtol=1e-6)
-        np.testing.assert_allclose(gradient_norm(apply_cnn, params, images, labels), norm, rtol=1e-6)
-    single = gradient_norm(apply_cnn, cnn(steps), jnp.float32(DIGITS[:12]))
+        np.testing.assert_allclose(gradient_norm(convolved, params, images), norm, rtol=1e-6)
+        np.testing.assert_allclose(gradient_norm(convolved, params, images, labels), norm, rtol=1e-6)
+    single = gradient_norm(convolved, trained(steps), jnp.float32(DIGITS[:12]))
     np.testing.assert_allclose(single, norm, rtol=1e-3)  # also where 1 - p is 1e-8
 
 
 def test_expected_gradient_length_is_the_mean_over_the_labels():
     with jax.enable_x64(True):
-        params, images = in_float64(cnn(1000)), in_float64(DIGITS[95:101])
-        probabilities = jax.nn.softmax(apply_cnn(params, images))
+        params, images = in_float64(trained(1000)), in_float64(DIGITS[95:101])
+        probabilities = jax.nn.softmax(convolved(params, images))
         norms = [[loss_and_gradient_norm(params, x, jnp.array(y, int))[1] for y in range(10)] for x in images]
-        found = expected_gradient_length(apply_cnn, params, images)
+        found = expected_gradient_length(convolved, params, images)
         np.testing.assert_allclose(found, (probabilities * np.array(norms)).sum(1), rtol=1e-6)
 
 
@@ -176,19 +188,19 @@ def test_a_point_without_gradient_still_has_curvature():
 def test_the_terms_predict_small_steps():
     """To second order the loss after a step along the gradient is below the sum of the terms, and close for small."""
     with jax.enable_x64(True):
-        params, images = in_float64(cnn(0)), in_float64(DIGITS[:20])
-        terms = np.array(upper_bound_terms(apply_cnn, params, images, rho=1e-3))
-        exact = np.array(max_perturbed_loss(apply_cnn, params, images, rho=1e-3, adaptive=False))
+        params, images = in_float64(trained(0)), in_float64(DIGITS[:20])
+        terms = np.array(upper_bound_terms(convolved, params, images, rho=1e-3))
+        exact = np.array(max_perturbed_loss(convolved, params, images, rho=1e-3, adaptive=False))
     assert (np.abs(exact - terms[0] - terms[1]) < 0.1 * terms[1]).all()
     assert (exact - terms.sum(0) < 1e-3 * terms[2]).all()
 
 
 def test_neither_order_nor_neighbours_matter():
     images = jnp.float32(DIGITS[:6])
-    together = np.array(upper_bound_terms(apply_cnn, cnn(0), images))
-    alone = np.concatenate([np.array(upper_bound_terms(apply_cnn, cnn(0), images[i : i + 1])) for i in range(6)], 1)
+    together = np.array(upper_bound_terms(convolved, trained(0), images))
+    alone = np.concatenate([np.array(upper_bound_terms(convolved, trained(0), images[i : i + 1])) for i in range(6)], 1)
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(upper_bound_terms(apply_cnn, cnn(0), images[::-1]), together[:, ::-1], rtol=1e-4)
+    np.testing.assert_allclose(upper_bound_terms(convolved, trained(0), images[::-1]), together[:, ::-1], rtol=1e-4)
 
 
 def test_one_trace_for_all_weights_and_radii():

@@ -97,15 +97,19 @@ TRANSFORMS = [
 
 
 GIVEN = ("none", "passed", "closed over", "closed over on the host")
+CASES = [(transform, name, given) for transform in TRANSFORMS for name in LABELLED for given in GIVEN]
+CASES += [(transform, "expected_gradient_length", "none") for transform in TRANSFORMS]
+
+
+def at_once(transform, name, given):
+    """Each transformation, and each way to give labels, once."""
+    return name == "max_perturbed_loss" and (given == "passed" if transform is not in_jit else given != "none")
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
-    [("max_perturbed_loss", given) for given in GIVEN]
-    + [pytest.param(name, given, marks=pytest.mark.slow) for name in LABELLED[1:] for given in GIVEN]
-    + [pytest.param("expected_gradient_length", "none", marks=pytest.mark.slow)],
+    ("transform", "name", "given"),
+    [pytest.param(*case, marks=[] if at_once(*case) else pytest.mark.slow) for case in CASES],
 )
-@pytest.mark.parametrize("transform", TRANSFORMS)
 def test_inside_a_transformation_scores_are_those_of_a_plain_call(transform, name, given):
     (params, images, labels), score = setting(), SCORES[name]
     if given == "passed":
@@ -116,7 +120,7 @@ def test_inside_a_transformation_scores_are_those_of_a_plain_call(transform, nam
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("flight", [1, 4])
+@pytest.mark.parametrize("flight", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_so_are_those_of_few_images_at_a_time(flight, monkeypatch):
     def few(params, images, labels):
         return max_perturbed_loss(lambda params, images: network(params, images), params, images, labels)
@@ -148,7 +152,10 @@ def test_a_known_radius_is_checked_there_too():
         jax.jit(lambda images: max_perturbed_loss(network, params, images, rho=wrong))(images)
 
 
-@pytest.mark.parametrize("score", [max_perturbed_loss, sharpness, gradient_norm])
+OTHERS = [pytest.param(score, marks=pytest.mark.slow) for score in (sharpness, gradient_norm)]
+
+
+@pytest.mark.parametrize("score", [max_perturbed_loss, *OTHERS])
 def test_scores_are_differentiated_by_what_they_depend_on(score):
     with jax.enable_x64(True):
         params, images, labels = setting()
@@ -179,7 +186,8 @@ def spread(fun, *args, **options):
 def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
 
-for name, score in inside.SCORES.items():
+for name in sys.argv[2:]:
+    score = inside.SCORES[name]
     close(spread(score, params, images, check_vma=False), score(params, images))
     close(spread(score, params, images, labels, check_vma=False), score(params, images, labels))
     for known in (jnp.array([2, 1]), [2, 1]):
@@ -194,6 +202,7 @@ for name, score in inside.SCORES.items():
 """
 
 
-def test_inside_a_shard_map_scores_are_those_of_a_plain_call():
+@pytest.mark.parametrize("names", [["max_perturbed_loss"], pytest.param([*SCORES], marks=pytest.mark.slow)], ids=len)
+def test_inside_a_shard_map_scores_are_those_of_a_plain_call(names):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", ON_FOUR_DEVICES, __file__], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", ON_FOUR_DEVICES, __file__, *names], check=True, env=environment)

@@ -18,6 +18,7 @@ from saal_jax import (
     upper_bound_terms,
 )
 from saal_jax.models import resnet18, small_cnn
+from tests.toys import convolved, convolved_params
 
 SCORES = [max_perturbed_loss, sharpness, upper_bound_terms, gradient_norm, expected_gradient_length]
 
@@ -33,8 +34,9 @@ def linear_setting(seed=0, dtype=jnp.float32):
 
 
 def cnn_setting(model=None):
-    model = model or small_cnn(10, width=4)
     images = jax.random.normal(jax.random.key(1), (9, 8, 8, 1))
+    if model is None:
+        return convolved, convolved_params(), images
     weights = jax.jit(model.init)(jax.random.key(0), images)
     apply_fn = jax.jit(lambda params, images: model.apply(weights._replace(params=params), images))
     return apply_fn, weights.params, images
@@ -60,7 +62,7 @@ def slow_score(apply_fn, params, image, label, rho, adaptive):
     ("model", "adaptive"),
     [
         (small_cnn(10, width=4), True),
-        (small_cnn(10, width=4), False),
+        (None, False),
         pytest.param(resnet18(10, width=1), True, marks=pytest.mark.slow),
     ],
 )

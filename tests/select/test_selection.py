@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skactiveml.pool import CoreSet
 
@@ -72,8 +72,7 @@ def test_raw_keys_and_what_is_no_key():
 
 
 @pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
-@pytest.mark.parametrize("k", [1, 5, SIZE + 3])
-@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 5, SIZE + 3])
 @given(scores=scores_with_ties, mask=masks, seed=st.integers(0, 99))
 def test_contract(select, k, scores, mask, seed):
     key, available = jax.random.key(seed), np.array(mask)
@@ -94,7 +93,6 @@ def test_contract(select, k, scores, mask, seed):
 
 
 @given(scores=scores_with_ties, mask=masks)
-@settings(max_examples=30, deadline=None)
 def test_top_k_takes_the_largest(scores, mask):
     scores, available = np.array(scores, np.float32), np.array(mask)
     indices, count = top_k(jax.random.key(0), jnp.asarray(scores), np.arange(SIZE), available, 5)
@@ -263,7 +261,6 @@ def test_an_equal_of_a_chosen_gradient_is_never_drawn():
 
 
 @given(seed=st.integers(0, 99), mask=masks, known=masks)
-@settings(max_examples=30, deadline=None)
 def test_k_center_takes_the_farthest(seed, mask, known):
     points = np.random.default_rng(seed).normal(size=(SIZE, 3)).astype(np.float32)
     labelled, available = np.array(known), np.array(mask) & ~np.array(known)
