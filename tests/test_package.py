@@ -24,12 +24,7 @@ def test_it_is_built_installed_and_run(tmp_path, kind):
     source = tmp_path / "source"
     run("git", "clone", "--quiet", ROOT, source)
     made = tmp_path / "made"
-    if kind == "wheel":
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", made, source, env=environment)
-    else:
-        program = f"from setuptools import build_meta; build_meta.build_sdist({str(made)!r})"
-        made.mkdir()
-        run(sys.executable, "-c", program, cwd=source, env=environment)
+    run(sys.executable, "-m", "build", f"--{kind}", "--outdir", made, source, env=environment)
     (package,) = made.iterdir()
     venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
     scripts = tmp_path / "env" / "bin"
