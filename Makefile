@@ -9,16 +9,19 @@ VENV := .venv/$(VERSION)
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: run test test-all clean python
+.PHONY: run check test test-all clean python
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m experiments.run --config=digits_saal --config.acquisition.name=random
 	$(BIN)/python -m experiments.run --config=digits_saal
 	$(BIN)/python -m experiments.report results/digits_saal results/digits_saal_random --picture=results/digits.png
 
-test: $(VENV)/.test-installed
-	$(BIN)/ruff check .
+check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: $(VENV)/.test-installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet
 
 # Everything: the slow tests too (gigabytes, kills, several processes), and a thousand inputs for each property.

@@ -71,12 +71,13 @@ def given_path(flag: str, text: str | None) -> Path | None:
 
 def stop_while_loading():
     """Lets SIGINT and SIGTERM end this process with one line as long as no command handles them; likewise what JAX does
-    not accept in a variable of the environment, such as JAX_ENABLE_X64.
+    not accept in a variable of the environment, such as JAX_ENABLE_X64, and a file of a method that says too little.
     """
     _handle(lambda number, _: _received or _end("stopped", number))
 
     def explain(kind, error, traceback):
-        if not issubclass(kind, ValueError) or "jax" not in str(error).lower():
+        of_jax = issubclass(kind, ValueError) and "jax" in str(error).lower()
+        if not of_jax and kind.__name__ != "InputError":
             return sys.__excepthook__(kind, error, traceback)
         _say(f"error: {error}")
         os._exit(2)

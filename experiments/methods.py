@@ -6,13 +6,14 @@ if __name__ == "__main__":
     command.stop_while_loading()
 
 import argparse
-import inspect
 import sys
 from typing import NamedTuple
 
 from experiments.config import options_of
 from saal_jax.acquisitions import ACQUISITIONS
+from saal_jax.errors import InputError
 from saal_jax.recipes import OFFERS, RECIPES
+from saal_jax.registry import describe
 from saal_jax.spec import needs
 
 
@@ -34,22 +35,12 @@ def methods() -> list[Method]:
 
 
 def _method(name, function):
-    summary, *rest = inspect.getdoc(sys.modules[function.__module__]).split("\n\n")
-    title, _, picks = " ".join(summary.split()).partition(": ")
-    facts = dict(line.split(": ", 1) for line in _lines("\n".join(rest)) if line.startswith(("Cost: ", "Scales: ")))
+    summary, cost, scales = describe(function, "Cost", "Scales")
+    title, colon, picks = summary.partition(": ")
+    if not colon:
+        raise InputError(f"{name}.py: its docstring must begin with `Name (source): what it picks`, as those beside it")
     options = [option.name for option in options_of(function)]
-    return Method(name, title, picks.rstrip("."), needs(name), options, facts["Cost"], facts["Scales"])
-
-
-def _lines(text):
-    """The lines of a docstring, with indented ones joined to those they continue."""
-    joined = []
-    for line in text.splitlines():
-        if line.startswith(" ") and joined:
-            joined[-1] += " " + line.strip()
-        else:
-            joined.append(line)
-    return joined
+    return Method(name, title, picks.rstrip("."), needs(name), options, cost, scales)
 
 
 def listing() -> str:
@@ -81,8 +72,8 @@ def document() -> str:
     lines += ["", "N candidates, L labels, k picks, C classes, D features.", ""]
     lines += ["| `--config.recipe.name=` | trains | its keys |", "|---|---|---|"]
     for name, function in sorted(RECIPES.items()):
-        about = " ".join(inspect.getdoc(sys.modules[function.__module__]).split("\n\n")[0].split()).rstrip(".")
-        lines.append(_row(f"`{name}`", about, _code(option.name for option in options_of(function))))
+        (about,) = describe(function)
+        lines.append(_row(f"`{name}`", about.rstrip("."), _code(option.name for option in options_of(function))))
     lines += ["", "| needed | is | offered by `--config.` |", "|---|---|---|"]
     lines += [_row(f"`{name}`", *offer) for name, offer in OFFERS.items()]
     return "\n".join(lines)

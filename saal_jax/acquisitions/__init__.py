@@ -9,11 +9,6 @@ it computes per example, in forward passes; in a line `Scales:` how time and mem
 labels, k picks, C classes and D features.
 """
 
-import importlib
-import pkgutil
+from saal_jax.registry import functions_of
 
-ACQUISITIONS = {
-    name: getattr(importlib.import_module(f"{__name__}.{name}"), name)
-    for _, name, _ in pkgutil.iter_modules(__path__)
-    if not name.startswith("_")
-}
+ACQUISITIONS = functions_of(__name__, __path__)

@@ -4,8 +4,7 @@ That function takes `Ingredients`, and as keyword-only arguments its options, ty
 acquisitions run under it is decided by what it offers alone.
 """
 
-import importlib
-import pkgutil
+from saal_jax.registry import functions_of
 
 # What an acquisition may ask for by the name of an argument: what it is, and which config offers it.
 OFFERS = {
@@ -22,6 +21,4 @@ OFFERS = {
     "students": ("logits [B, S, C] of late snapshots", "recipe.name=snapshots"),
 }
 
-RECIPES = {
-    name: getattr(importlib.import_module(f"{__name__}.{name}"), name) for _, name, _ in pkgutil.iter_modules(__path__)
-}
+RECIPES = functions_of(__name__, __path__)

@@ -1,4 +1,4 @@
-"""The programs in the README run as they stand."""
+"""The programs in the documents run as they stand."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PROGRAMS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+TEXTS = [path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+PROGRAMS = [program for text in TEXTS for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
 def test_a_loop_of_ones_own(capsys):
@@ -30,6 +32,19 @@ def test_scores_of_a_program_of_ones_own(monkeypatch):
     assert names["count"] == 10 and np.isfinite(names["scores"]).all()
     best = np.argsort(names["scores"])[::-1][:10]
     assert set(np.asarray(names["picked"]).tolist()) == set(best.tolist())
+
+
+def test_a_method_of_ones_own_as_contributing_has_it(tmp_path):
+    (program,) = [text for text in PROGRAMS if "def doubt(" in text]
+    names = {}
+    exec(program, names)
+    assert callable(names["doubt"](lambda weights, images: images))
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=str)
+def test_every_link_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists()
 
 
 @pytest.mark.parametrize("text", PROGRAMS)
