@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.contenders import Contender, compete, parser, report
 from benchmarks.jax_networks import save
-from experiments.config import load, override
+from experiments.schema import load, override
 from experiments.setup import build
 
 SETTINGS = {  # config, changes

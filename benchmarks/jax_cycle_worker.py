@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from serve import serve, timed
 
-from experiments.config import load, override
+from experiments.schema import load, override
 from experiments.setup import build
 from saal_jax.engine.cpu import keep_memory
 from saal_jax.engine.sweep import score_available

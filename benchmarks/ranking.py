@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from experiments import config as configs
+from experiments import schema
 from experiments.setup import build
 from saal_jax.engine.sweep import PRECISIONS, score_pool
 from saal_jax.errors import InputError
@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--images", type=int, default=2000, help="how many of the pool are scored (default 2000)")
     arguments, assignments = parser.parse_known_args()
     try:
-        config = configs.override(configs.load(arguments.config), [*assignments, "--config.cycles=1"])
+        config = schema.override(schema.load(arguments.config), [*assignments, "--config.cycles=1"])
         setup = build(config, arguments.data_dir)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

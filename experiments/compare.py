@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import config as configs
+from experiments import schema
 from experiments.command import given_path
 from experiments.processes import check_platforms, end
 from experiments.report import figures, interval, mean_sd, read_curves
@@ -60,7 +60,7 @@ def main(argv=None):
     if unknown:
         parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
     keep_memory()
-    base = configs.override(configs.load(arguments.config), assignments)
+    base = schema.override(schema.load(arguments.config), assignments)
     root = given_path("--workdir", arguments.workdir) or Path("results") / f"compare_{Path(arguments.config).stem}"
     data_dir = given_path("--data_dir", arguments.data_dir)
     methods = _methods(arguments.methods)
@@ -104,7 +104,7 @@ def trials_of(base, methods) -> dict:
             raise InputError(f"no recipe offers what {name} needs: {', '.join(needs(name))}")
         assignments = [f"--config.acquisition.{option}" for option in options]
         trials[f"{under.recipe.name}/random"] = under
-        trials[f"{under.recipe.name}/{method}"] = configs.override(under.but(acquisition={"name": name}), assignments)
+        trials[f"{under.recipe.name}/{method}"] = schema.override(under.but(acquisition={"name": name}), assignments)
     return trials
 
 

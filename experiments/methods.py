@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import NamedTuple
 
-from experiments.config import options_of
+from experiments.schema import options_of
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.errors import InputError
 from saal_jax.recipes import OFFERS, RECIPES

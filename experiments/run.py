@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments import config as configs
-from experiments import methods, report, tables, workdir
+from experiments import methods, report, schema, tables, workdir
 from experiments.command import given_path, warn
 from experiments.estimate import estimate, free_disk
 from experiments.lock import lock
@@ -36,8 +35,8 @@ def main(argv=None):
     keep_memory()
     if arguments.list:
         return print(methods.listing())
-    base = configs.load(arguments.config)
-    config = configs.override(base, assignments)
+    base = schema.load(arguments.config)
+    config = schema.override(base, assignments)
     name = Path(arguments.config).stem
     if config.acquisition.name != base.acquisition.name:
         name += f"_{config.acquisition.name}"
@@ -55,8 +54,8 @@ def _table(rows):
 
 
 def _parse(argv):
-    names = _table({name: configs.summary(name) for name in configs.names()})
-    keys = _table({key: field.description or "" for key, field in configs.Config.model_fields.items()})
+    names = _table({name: schema.summary(name) for name in schema.names()})
+    keys = _table({key: field.description or "" for key, field in schema.Config.model_fields.items()})
     parser = argparse.ArgumentParser(
         prog="python -m experiments.run",
         description=__doc__,
@@ -145,7 +144,7 @@ def run_seed(seed, config, setup, directory, records, found):
     cycles = simulate(key, problem, setup.first(seed), setup.oracle, state, progress)
     for state, asked, metrics, seconds, peak_bytes in cycles:
         progress.close()
-        finished = {"metrics": metrics, "queried": _queried(setup, asked), "query_metrics": asked.metrics}
+        finished = {"metrics": metrics, "asked": _as_columns(setup, asked), "query_metrics": asked.metrics}
         finished |= {"seconds": seconds, "peak_bytes": peak_bytes}
         finished["digests"] = checkpoint.digests({"labelled": state.labels.known, "weights": state.trained.weights})
         history = [*history, finished]
@@ -158,7 +157,7 @@ def run_seed(seed, config, setup, directory, records, found):
         print(f"seed {seed}: all {len(problem.pool.ids)} images of the pool are labelled; no more cycles")
 
 
-def _queried(setup, asked):
+def _as_columns(setup, asked):
     """What was asked and answered, as lists by column; of labels their classes, where the task has such."""
     task, images = setup.problem.task, setup.problem.task.image_of(asked.indices)
     strata = task.strata or (lambda answers: [None] * len(images))

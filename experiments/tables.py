@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.config import Config
+from experiments.schema import Config
 from saal_jax.paths import open_file
 
 FIRST = ("num_labelled", "test_accuracy", "balanced_accuracy", "test_loss", "train_loss")  # columns of metrics.csv
@@ -41,7 +41,7 @@ def write_tables(workdir: Path, config: Config, records: dict):
     asked = [(seed, number, found) for seed, number, cycle in cycles if (found := cycle["query_metrics"])]
     if asked:
         write_csv(workdir / "query_metrics.csv", *_wide(asked))
-    regions = "region" in record["history"][0]["queried"]
+    regions = "region" in record["history"][0]["asked"]
     initial = _with_region(INITIAL_LABELS, regions)
     first = [[seed, *row] for seed, number, cycle in cycles if number == 0 for row in _columns(cycle, *initial[1:])]
     write_csv(workdir / "initial_labels.csv", initial, first)
@@ -89,11 +89,11 @@ def _class_counts(records):
     where a label has no class.
     """
     for seed, record in records.items():
-        if None in record["history"][0]["queried"]["label"]:
+        if None in record["history"][0]["asked"]["label"]:
             continue
         labelled = np.zeros(len(record["class_names"]), int)
         for number, cycle in enumerate(record["history"]):
-            labelled = labelled + np.bincount(cycle["queried"]["label"], minlength=len(labelled))
+            labelled = labelled + np.bincount(cycle["asked"]["label"], minlength=len(labelled))
             yield [seed, number, "labelled", *labelled.tolist()]
             yield [seed, number, "pool", *(np.array(record["class_counts"]) - labelled).tolist()]
 
@@ -110,7 +110,7 @@ def _with_region(columns, regions):
 
 
 def _columns(cycle, *names):
-    queried = cycle["queried"]
+    queried = cycle["asked"]
     scores = {"score": ["" if score is None else f"{score:.9g}" for score in queried.get("score", ())]}
     return zip(*((queried | scores)[name] for name in names), strict=True)
 

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from experiments.config import Config, checked
 from experiments.environment import changes, environment
+from experiments.schema import Config, validated
 from experiments.tables import read_csv, write_csv
 from saal_jax import checkpoint
 from saal_jax.errors import InputError
@@ -56,7 +56,7 @@ def load(workdir: Path, config: Config) -> dict:
 def _with_defaults(old):
     """A config as it would be written today: keys that came later have their defaults."""
     try:
-        return checked(old).model_dump(mode="json")
+        return validated(old).model_dump(mode="json")
     except InputError:  # a key has gone since
         return old
 

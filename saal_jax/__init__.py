@@ -1,5 +1,7 @@
 """Sharpness-aware active learning in JAX: which unlabelled images should be labelled next."""
 
+import warnings
+
 from saal_jax.engine.sweep import score_pool
 from saal_jax.errors import InputError
 from saal_jax.labels import Labels, nothing_known, tell
@@ -11,7 +13,7 @@ from saal_jax.scores import (
     sharpness,
     upper_bound_terms,
 )
-from saal_jax.select.selection import Selection, kmeans_plusplus, random, top_k
+from saal_jax.select.selectors import Selection, kmeans_plusplus, random_k, top_k
 from saal_jax.spec import load_model
 
 __all__ = [
@@ -32,7 +34,7 @@ __all__ = [
     "make_pool",
     "max_perturbed_loss",
     "nothing_known",
-    "random",
+    "random_k",
     "score_pool",
     "seed_key",
     "sharpness",
@@ -41,3 +43,10 @@ __all__ = [
     "top_k",
     "upper_bound_terms",
 ]
+
+
+def __getattr__(name):
+    if name == "random":  # as it was called before 0.2, where it also named a method and a first choice
+        warnings.warn("saal_jax.random is now saal_jax.random_k", DeprecationWarning, stacklevel=2)
+        return random_k
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

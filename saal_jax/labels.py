@@ -9,12 +9,12 @@ from saal_jax.errors import InputError
 
 
 class Labels(NamedTuple):
-    """`known[N * R]` bool, of candidates (`[N]` where images are bought as a whole, R = 1), and `labels`: a pytree of
+    """`known[N * R]` bool, of candidates (`[N]` where images are bought as a whole, R = 1), and `values`: a pytree of
     arrays `[N, ...]`, one for each image, that say nothing where a candidate is not known.
     """
 
     known: np.ndarray
-    labels: Any
+    values: Any
 
 
 def nothing_known(task, size: int) -> Labels:
@@ -32,25 +32,25 @@ def tell(labels: Labels, indices, answers, task=None) -> Labels:
       InputError: an index that is no position in the pool or occurs twice, or answers of another number or shape.
 
     >>> from saal_jax.tasks.classification import classification
-    >>> tell(nothing_known(classification(3), 4), [2, 0], [1, 2]).labels
+    >>> tell(nothing_known(classification(3), 4), [2, 0], [1, 2]).values
     array([ 2, -1,  1, -1], dtype=int32)
     """
     indices, size, regions = np.asarray(indices, int), len(labels.known), task.regions if task else 1
     if indices.ndim != 1 or len(set(indices.tolist())) < len(indices) or not ((0 <= indices) & (indices < size)).all():
         raise InputError(f"indices are {indices.tolist()}: pass distinct positions in a pool of {size}")
-    images = len(jax.tree.leaves(labels.labels)[0])
+    images = len(jax.tree.leaves(labels.values)[0])
     if size != regions * images:
         raise InputError(
             f"{size} candidates are not {regions} of each of {images} images: pass the task of these labels"
         )
-    before, structure = jax.tree.flatten(parts_of(labels.labels, indices, task))
+    before, structure = jax.tree.flatten(parts_of(labels.values, indices, task))
     answers = [np.asarray(part) for part in ([answers] if len(before) == 1 else structure.flatten_up_to(answers))]
     for part, answer in zip(before, answers, strict=True):
         if answer.shape != part.shape:
             raise InputError(
                 f"answers are {answer.dtype}{list(answer.shape)}: pass {list(part.shape)}, one for each index"
             )
-    known, after = labels.known.copy(), jax.tree.map(lambda array: array.copy(), labels.labels)
+    known, after = labels.known.copy(), jax.tree.map(lambda array: array.copy(), labels.values)
     known[indices] = True
     if regions == 1:
         _write(after, indices, structure.unflatten(answers))

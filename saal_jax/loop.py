@@ -162,7 +162,7 @@ def _fit(key, problem, labels, state, progress):
 
 def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Training:
     """What a cycle trains on: images of which any region is known; `before[N * R]` was known in the cycle before."""
-    protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.labels)
+    protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.values)
     size = len(problem.pool.ids)
     labelled = any_region(labels.known, size)
     num_labelled = int(labelled.sum())
@@ -197,7 +197,7 @@ def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None 
         return score_available(score_fn, weights, arrays, mask, pool.names, **options)
 
     k, weights = min(protocol.query_size, len(ids)), state.trained.weights
-    classes = task.strata(state.labels.labels) if task.strata and task.regions == 1 else None
+    classes = task.strata(state.labels.values) if task.strata and task.regions == 1 else None
     query = Query(named(query_key, "acquisition"), pool, state.labels.known, available, k, weights, sweep, classes)
     acquired = problem.acquire(query, **answers_for(problem.acquire, oracle))
     chosen = np.asarray(acquired.selection.indices)[: int(acquired.selection.count)]

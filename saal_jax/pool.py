@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from saal_jax.errors import InputError
-from saal_jax.select.selection import Selection, random
+from saal_jax.select.selectors import Selection, random_k
 
 
 class Pool(NamedTuple):
@@ -90,7 +90,7 @@ def subset(key, ids, available, size):
     """The mask `available` restricted to a random `size` of its candidates, by their `ids`; all of them for `None`."""
     if size is None:
         return available
-    chosen = np.asarray(random(key, ids, available, min(size, len(ids))).indices)
+    chosen = np.asarray(random_k(key, ids, available, min(size, len(ids))).indices)
     restricted = np.zeros_like(available)
     restricted[chosen[chosen >= 0]] = True
     return restricted

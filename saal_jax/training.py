@@ -17,7 +17,7 @@ from saal_jax.keys import named
 from saal_jax.models import Model, Weights
 from saal_jax.optimizers import Optimizer
 from saal_jax.pool import Pool
-from saal_jax.select.selection import random
+from saal_jax.select.selectors import random_k
 from saal_jax.tasks import Task
 
 
@@ -210,7 +210,7 @@ def make_batches(key, ids, mask, batch_size, capacity):
     """The examples of `mask[N]` in random order, as indices `[S, B]` padded with -1; and how many batches hold any."""
     batch_size = min(batch_size, len(ids))
     rows = -(-capacity // batch_size) * batch_size
-    batches = random(key, ids, mask, rows).indices.reshape(-1, batch_size)
+    batches = random_k(key, ids, mask, rows).indices.reshape(-1, batch_size)
     return batches, -(-int(mask.sum()) // batch_size)
 
 

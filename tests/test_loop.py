@@ -74,7 +74,7 @@ def test_labels_are_counted_exactly_and_never_bought_twice(acquire):
         assert not known[asked.indices].any()
         known[asked.indices] = True
         np.testing.assert_array_equal(state.labels.known, known)
-        np.testing.assert_array_equal(state.labels.labels, np.where(known, ANSWERS, -1))
+        np.testing.assert_array_equal(state.labels.values, np.where(known, ANSWERS, -1))
     assert np.bincount(ANSWERS[cycles[0].asked.indices]).tolist() == [2, 2, 2]
 
 

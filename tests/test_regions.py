@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import config as configs
+from experiments import schema
 from experiments.estimate import estimate
 from experiments.run import run_seed
 from experiments.setup import Setup
@@ -160,7 +160,7 @@ def test_budgets_are_exact_and_what_is_not_bought_stays_void(acquire):
         known[asked.indices] = True
         np.testing.assert_array_equal(state.labels.known, known)
         pixels = np.kron(known.reshape(SIZE, 2, 2), np.ones((4, 4), bool))
-        np.testing.assert_array_equal(state.labels.labels, np.where(pixels, ANSWERS, VOID))
+        np.testing.assert_array_equal(state.labels.values, np.where(pixels, ANSWERS, VOID))
         assert 0 <= metrics["pixel_accuracy"] <= 100
     assert cycles[-1].metrics["pixel_accuracy"] > 60  # the brightness is the class
 
@@ -242,7 +242,7 @@ def test_trains_on_the_images_of_which_a_region_is_known():
     assert np.flatnonzero(training.labelled).tolist() == [0, 1, 2]
     assert np.flatnonzero(training.new).tolist() == [1, 2]
     assert training.capacity == SIZE and problem.protocol.epochs_of(3) == 3
-    np.testing.assert_array_equal(training.labels, more.labels)
+    np.testing.assert_array_equal(training.labels, more.values)
     state, metrics = fit(seed_key(1), problem, more)
     assert metrics["num_labelled"] == 5
     other = problem._replace(pool=problem.pool._replace(images=problem.pool.images.at[3:].set(0)))
@@ -259,9 +259,9 @@ def test_balanced_first_labels_look_at_the_class_of_each_region():
 def test_a_region_that_is_bought_again_replaces_itself_alone():
     once = tell(nothing_known(TASK, SIZE), [0, 1], np.zeros((2, 4, 4), np.uint8), TASK)
     again = tell(once, [1], np.ones((1, 4, 4), np.uint8), TASK)
-    assert once.labels[0, :4].max() == 0  # the older labels are as they were
-    np.testing.assert_array_equal(again.labels[0, 0], [0, 0, 0, 0, 1, 1, 1, 1])
-    assert (again.labels[0, 4:] == VOID).all() and (again.labels[1:] == VOID).all()
+    assert once.values[0, :4].max() == 0  # the older labels are as they were
+    np.testing.assert_array_equal(again.values[0, 0], [0, 0, 0, 0, 1, 1, 1, 1])
+    assert (again.values[0, 4:] == VOID).all() and (again.values[1:] == VOID).all()
     assert parts_of(ANSWERS, [], TASK).shape == (0, 4, 4)
     unchanged = tell(again, [], np.zeros((0, 4, 4), np.uint8), TASK)
     chex.assert_trees_all_equal(unchanged, again)
@@ -324,9 +324,9 @@ def test_a_run_of_regions_has_a_column_for_them_and_continues_to_the_same_bytes(
     record["class_counts"] = np.bincount(classes, minlength=CLASSES).tolist()
     setup = Setup(problem, ANSWERS, np.arange(SIZE) * 2, NAMES, ("a", "b", "c"), class_balanced, record)
     assert estimate(setup, {1: 0}).labels == 13
-    config = configs.override(configs.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
+    config = schema.override(schema.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
     run_seed(1, config, setup, tmp_path / "whole", {}, None)
-    once = configs.override(config, ["--config.cycles=1"])
+    once = schema.override(config, ["--config.cycles=1"])
     shorter = setup._replace(problem=problem._replace(protocol=PROTOCOL._replace(cycles=1)))
     run_seed(1, once, shorter, tmp_path / "parts", {}, None)
     run_seed(1, config, setup, tmp_path / "parts", {}, load(tmp_path / "parts", config)[1])
@@ -351,7 +351,7 @@ def test_labels_without_classes_have_empty_cells_and_no_counts(tmp_path):
 
     record = {"pool_size": SIZE * REGIONS, "class_names": ["a", "b", "c"], "data": "toy", "class_counts": []}
     setup = Setup(problem, ANSWERS, np.arange(SIZE), NAMES, ("a", "b", "c"), uniform, record)
-    config = configs.override(configs.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
+    config = schema.override(schema.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
     run_seed(1, config, setup, tmp_path, {}, None)
     assert {(row["label"], row["pseudo_label"], row["score"]) for row in rows(tmp_path / "selections.csv")} == {
         ("", "", "")

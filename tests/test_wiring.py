@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from experiments import config as configs
+from experiments import schema
 from experiments.estimate import estimate
 from experiments.run import main
 from experiments.setup import build
@@ -260,7 +260,7 @@ def test_classes_without_a_test_image_are_left_out_of_the_balanced_accuracy(one_
 @pytest.fixture(scope="module")
 def cost():
     """The estimate of the second seed of `taught`, whose programs the first one has compiled."""
-    config = configs.override(configs.load("digits_saal"), ["--config.acquisition.name=random", *SMALL, *TAUGHT])
+    config = schema.override(schema.load("digits_saal"), ["--config.acquisition.name=random", *SMALL, *TAUGHT])
     return estimate(build(config, None), {2: 0})
 
 

@@ -1,8 +1,8 @@
 """What published experiments share. `config`: SAAL's, ResNet-18 trained by SAM, weights carried over all cycles."""
 
-from experiments.config import checked
+from experiments.schema import validated
 
-config = checked(
+config = validated(
     {
         "dataset": "cifar10",
         "seeds": (123, 456, 789),

@@ -2,7 +2,7 @@
 
 from saal_jax.keys import named, of_each
 from saal_jax.pool import Acquired
-from saal_jax.select.selection import top_k
+from saal_jax.select.selectors import top_k
 
 
 def scored(score_fn, select=top_k):

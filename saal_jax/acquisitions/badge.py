@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired
-from saal_jax.select.selection import gradient_kmeans_plusplus
+from saal_jax.select.selectors import gradient_kmeans_plusplus
 from saal_jax.tasks.classification import residuals
 
 

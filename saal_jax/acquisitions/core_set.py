@@ -8,7 +8,7 @@ import numpy as np
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
-from saal_jax.select.selection import k_center
+from saal_jax.select.selectors import k_center
 
 
 def core_set(features):

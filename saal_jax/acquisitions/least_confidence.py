@@ -8,7 +8,7 @@ from typing import Literal
 
 from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import uncertainty
-from saal_jax.select import selection
+from saal_jax.select import selectors
 
 
 def least_confidence(apply, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k"):
@@ -21,4 +21,4 @@ def least_confidence(apply, *, select: Literal["top_k", "kmeans_plusplus"] = "to
     def score_fn(weights, images):
         return uncertainty.least_confidence(apply(weights, images))
 
-    return scored(score_fn, getattr(selection, select))
+    return scored(score_fn, getattr(selectors, select))

@@ -14,7 +14,7 @@ from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.clustering import kmeans, shuffled, unit
 from saal_jax.select.distances import over_blocks, squared_to
-from saal_jax.select.selection import selected
+from saal_jax.select.selectors import selected
 
 _PURE = 0.95  # of the balls
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired
-from saal_jax.select import selection
+from saal_jax.select import selectors
 
 
 def random():
     """Uniformly at random, without replacement."""
 
     def acquire(query):
-        chosen = selection.random(named(query.key, "selection"), query.ids, query.available, query.k)
+        chosen = selectors.random_k(named(query.key, "selection"), query.ids, query.available, query.k)
         return Acquired(chosen, np.full(len(query.ids), np.nan, np.float32))
 
     return acquire

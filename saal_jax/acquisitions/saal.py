@@ -16,7 +16,7 @@ from saal_jax.keys import named
 from saal_jax.labels import nothing_known, tell
 from saal_jax.pool import Acquired
 from saal_jax.scores import max_perturbed_loss, sharpness
-from saal_jax.select.selection import kmeans_plusplus, top_k
+from saal_jax.select.selectors import kmeans_plusplus, top_k
 from saal_jax.tasks.classification import least_likely
 
 _MODES = {
@@ -91,7 +91,7 @@ def at_labels(choose, labels, task):
     def acquire(query, oracle):
         positions = np.flatnonzero(query.available)
         unknown = nothing_known(task, len(query.pool.ids))
-        return choose(query, tell(unknown, positions, oracle(positions), task).labels)
+        return choose(query, tell(unknown, positions, oracle(positions), task).values)
 
     return acquire
 

@@ -14,7 +14,7 @@ from saal_jax.acquisitions.saal import at_labels, choice, pseudo_label_fn_of, sc
 from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.scores import max_perturbed_loss, upper_bound_terms
-from saal_jax.select import selection
+from saal_jax.select import selectors
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")
 
@@ -58,7 +58,7 @@ def saal_bound(
     def choose_and_measure(query, answers):
         acquired, pool = choose(query, answers), query.pool
         size = min(sample, len(pool.ids))
-        drawn = selection.random(named(query.key, "sample"), pool.ids, query.available, size)
+        drawn = selectors.random_k(named(query.key, "sample"), pool.ids, query.available, size)
         mask = np.zeros(len(pool.ids), bool)
         mask[np.asarray(drawn.indices)[: int(drawn.count)]] = True
         found = query.sweep(score_fn, query.weights, (pool.images, answers), mask, most=size)[mask]

@@ -12,7 +12,7 @@ from saal_jax.acquisitions.saal import score_at
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.scores import max_perturbed_loss
-from saal_jax.select.selection import kmeans_plusplus
+from saal_jax.select.selectors import kmeans_plusplus
 
 
 def saal_embeddings(

@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
-from saal_jax.select.selection import selected, top_k
+from saal_jax.select.selectors import selected, top_k
 
 
 def sslpm(predicted_loss, features, *, candidates: Annotated[int, Ge(1)] = 25_000):

@@ -9,7 +9,7 @@ import numpy as np
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.clustering import kmeans, shuffled, unit
-from saal_jax.select.selection import selected
+from saal_jax.select.selectors import selected
 
 _CLUSTERS = 500  # at most
 _TOO_SMALL = 5  # examples

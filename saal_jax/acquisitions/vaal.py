@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le
 from saal_jax.keys import named
 from saal_jax.models.variational import discriminator, variational_autoencoder
 from saal_jax.pool import Acquired
-from saal_jax.select.selection import random, top_k
+from saal_jax.select.selectors import random_k, top_k
 
 
 class _State(NamedTuple):
@@ -84,7 +84,7 @@ def vaal(
     def acquire(query):
         images, ids, select_key = query.pool.images, query.pool.ids, named(query.key, "selection")
         if not (query.labelled.any() and query.available.any()):  # nothing to tell apart
-            return Acquired(random(select_key, ids, query.available, query.k), np.full(len(ids), np.nan, np.float32))
+            return Acquired(random_k(select_key, ids, query.available, query.k), np.full(len(ids), np.nan, np.float32))
         masks = {"labelled": query.labelled, "available": query.available}
         batches = [cycled(named(query.key, name), ids, mask, steps, batch_size) for name, mask in masks.items()]
         state = init(named(query.key, "initial weights"), jnp.asarray(images[:1]))
@@ -114,5 +114,5 @@ def cycled(key, ids, mask, steps, batch_size):
 
     The order is drawn by id, once: the batches do not depend on the order of the pool.
     """
-    order = np.asarray(random(key, ids, mask, len(ids)).indices)[: int(np.sum(mask))]
+    order = np.asarray(random_k(key, ids, mask, len(ids)).indices)[: int(np.sum(mask))]
     return order[np.arange(steps * batch_size) % len(order)].reshape(steps, batch_size)

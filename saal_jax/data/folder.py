@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from saal_jax.data import images
+from saal_jax.data import image_files
 from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError, one_line
@@ -41,7 +41,7 @@ def read(
     found = _tiny_imagenet(root, path) if (root / ANNOTATIONS).exists() else _by_class(root, path)
     if not found:
         layout = "train/<class>/*.png and test/<class>/*.png, or as <class>/*.png"
-        raise InputError(f"{path}: no images ({', '.join(images.SUFFIXES)}); lay them out as {layout}")
+        raise InputError(f"{path}: no images ({', '.join(image_files.SUFFIXES)}); lay them out as {layout}")
     parts = {}
     for name in sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest()):
         parts.setdefault(found[name][0], []).append(name)
@@ -55,9 +55,11 @@ def read(
     every = chosen[0] + chosen[1]
     key = content_key(["folder", str(image_size), *every], [root / name for name in every])
     if _is_large(root, every, image_size, max_resident):
-        stacked = cached_on_disk(key, cache_dir, len(every), lambda: _decode(root, every, image_size, images.blocks))
+        stacked = cached_on_disk(
+            key, cache_dir, len(every), lambda: _decode(root, every, image_size, image_files.blocks)
+        )
     else:
-        (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size, images.stack)])
+        (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size, image_files.stack)])
     labels = np.array([classes.index(found[name][1]) for name in every], np.int32)
     cut = len(chosen[0])
     both = [(stacked[rows], labels[rows], np.array(every[rows])) for rows in (slice(cut), slice(cut, None))]
@@ -151,22 +153,22 @@ def _is_hidden(name):
 
 
 def _is_image(name):
-    return name.lower().endswith(images.SUFFIXES)
+    return name.lower().endswith(image_files.SUFFIXES)
 
 
 def _is_large(root, names, image_size, max_resident):
     """Whether all images, if they are as large as the first, take more bytes than that."""
     if max_resident is None:
         return False
-    size = len(names) * images.decode(root / names[0], 1, image_size, str(root / names[0])).size
+    size = len(names) * image_files.decode(root / names[0], 1, image_size, str(root / names[0])).size
     return 3 * size > max_resident and _channels(root, names) * size > max_resident
 
 
 def _decode(root, names, image_size, collect):
     channels = _channels(root, names)
-    decoded = (images.decode(root / name, channels, image_size, str(root / name)) for name in names)
+    decoded = (image_files.decode(root / name, channels, image_size, str(root / name)) for name in names)
     return collect(decoded, names, str(root))
 
 
 def _channels(root, names):
-    return 1 if all(images.is_grey(root / name) for name in names) else 3
+    return 1 if all(image_files.is_grey(root / name) for name in names) else 3

@@ -15,7 +15,7 @@ from saal_jax.data.on_disk import take
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key, named
 from saal_jax.pool import stable_ids
-from saal_jax.select.selection import random
+from saal_jax.select.selectors import random_k
 
 Count = Annotated[int, Ge(1)]
 Ratio = Annotated[float, Gt(0), Le(1)]
@@ -82,7 +82,7 @@ def _keep(counts):
         wanted = counts(np.bincount(split.labels, minlength=num_classes).tolist())
         by_name = np.argsort(split.ids)  # so that not even equal draws depend on the order of the split
         everything = np.ones(len(by_name), bool)
-        drawn = random(
+        drawn = random_k(
             named(make_key(0), "imbalance"), stable_ids(split.ids[by_name]), everything, len(by_name)
         ).indices
         order = by_name[np.asarray(drawn)]

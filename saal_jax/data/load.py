@@ -78,7 +78,12 @@ def load(
     Raises:
       InputError: the data set, split or content cannot be used; the message says what, where and how to mend it.
     """
-    from saal_jax.data import digits, folder, images, npz  # each source's own imports are paid for by those who use it
+    from saal_jax.data import (  # each source's own imports are paid for by those who use it
+        digits,
+        folder,
+        image_files,
+        npz,
+    )
 
     name = os.fspath(name)
     user_path(name)  # refuses what no path can be
@@ -95,9 +100,9 @@ def load(
         data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size, max_resident)
     class_names = tuple(data[2])
     _check_names(source, class_names)
-    train = _checked(Split(*data[0]), f"{source}, {split}", len(class_names))
-    test = _checked(Split(*data[1]), f"{source}, {test_split}", len(class_names))
-    train, test = (part._replace(images=images.resize(part.images, image_size)) for part in (train, test))
+    train = _validated(Split(*data[0]), f"{source}, {split}", len(class_names))
+    test = _validated(Split(*data[1]), f"{source}, {test_split}", len(class_names))
+    train, test = (part._replace(images=image_files.resize(part.images, image_size)) for part in (train, test))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{_shape(train)} in {split} but {_shape(test)} in {test_split}"
         alike = train.images.shape[3] == test.images.shape[3]
@@ -147,7 +152,7 @@ def _check_text(what, text):
         raise InputError(f"{what} {text!a} is no text that can be written; rename it") from None
 
 
-def _checked(split, where, num_classes):
+def _validated(split, where, num_classes):
     if not math.prod(split.images.shape):
         raise InputError(f"{where}: images of shape {_shape(split)} hold nothing; store [N, H, W, C]")
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))

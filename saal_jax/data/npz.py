@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from saal_jax.data.cache import cached_on_disk, content_key
-from saal_jax.data.images import resize
+from saal_jax.data.image_files import resize
 from saal_jax.data.on_disk import spans
 from saal_jax.data.slices import take_both
 from saal_jax.engine.memory import on_disk

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from saal_jax.data import images
+from saal_jax.data import image_files
 from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.slices import ranges, resolve
 from saal_jax.errors import InputError, one_line
@@ -108,7 +108,7 @@ def _supervised_keys(builder):
         fits = isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
     except (TypeError, ValueError, KeyError):
         fits = False
-    if not fits or image.np_dtype != np.uint8 or image.shape[-1] not in images.MODES:
+    if not fits or image.np_dtype != np.uint8 or image.shape[-1] not in image_files.MODES:
         name = builder.info.full_name
         raise InputError(f"{name} is no data set of 8-bit images with one class label each; choose another")
     return keys
@@ -147,16 +147,16 @@ def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
     def decoded():
         for record, example in records():
             place = f"{where}, example {example!r}"
-            yield images.decode(io.BytesIO(record[image_key]), channels, image_size, place)
+            yield image_files.decode(io.BytesIO(record[image_key]), channels, image_size, place)
 
     def read_all():
         labels, ids = labels_and_ids()
-        return images.stack(decoded(), ids, where), labels, ids
+        return image_files.stack(decoded(), ids, where), labels, ids
 
     if max_resident is None or len(numbered) * next(decoded()).nbytes <= max_resident:
         return cached(key, cache_dir, ("images", "labels", "ids"), read_all)
     labels, ids = cached(f"{key}-labels", cache_dir, ("labels", "ids"), labels_and_ids)
-    return cached_on_disk(key, cache_dir, len(ids), lambda: images.blocks(decoded(), ids, where)), labels, ids
+    return cached_on_disk(key, cache_dir, len(ids), lambda: image_files.blocks(decoded(), ids, where)), labels, ids
 
 
 def _spec(wanted):

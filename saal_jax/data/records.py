@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from saal_jax.data import images, prepared
+from saal_jax.data import image_files, prepared
 from saal_jax.errors import InputError, one_line
 
 
@@ -42,7 +42,7 @@ class Records:
             reason = one_line(error)
             raise InputError(f"{self._where}: cannot read its records ({reason}); prepare it again") from None
         decoded = (
-            images.decode(io.BytesIO(record[self._key]), *self._kind, f"{self._where}, example {name}")
+            image_files.decode(io.BytesIO(record[self._key]), *self._kind, f"{self._where}, example {name}")
             for record, name in zip(records, names, strict=True)
         )
-        return images.stack(decoded, names, self._where)
+        return image_files.stack(decoded, names, self._where)

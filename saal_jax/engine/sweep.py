@@ -195,7 +195,7 @@ def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(score_fn, mesh, params, chunk, *keys):
-    def checked(params, chunk, *keys):
+    def one_row_for_each(params, chunk, *keys):
         found = score_fn(params, chunk, *keys)
         size = jax.tree.leaves(chunk)[0].shape[0]
         shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(found)]
@@ -207,7 +207,7 @@ def _score(score_fn, mesh, params, chunk, *keys):
             )
         return found
 
-    score = as_matrix_products(checked, shared=False)
+    score = as_matrix_products(one_row_for_each, shared=False)
     if mesh is not None:
         spread = PartitionSpec(mesh.axis_names)
         specs = (PartitionSpec(), spread, *(spread for _ in keys))

@@ -19,7 +19,7 @@ from saal_jax.recipes.loss_prediction import (
     network_of,
     pair_loss,
 )
-from saal_jax.select.selection import random, top_k
+from saal_jax.select.selectors import random_k, top_k
 from saal_jax.strong_augmentation import strong
 from saal_jax.training import Recipe, TrainState, make_batches, make_epoch, make_step, prepared, train
 
@@ -73,7 +73,7 @@ def semi_supervised_loss_prediction(
         if left_out >= mask.sum():
             raise InputError(f"recipe.left_out is {left_out} of {mask.sum()} labelled images: lower it")
         if training.cycle == 0:
-            chosen = [random(named(key, "left out"), pool.ids, mask, left_out)]
+            chosen = [random_k(named(key, "left out"), pool.ids, mask, left_out)]
         else:
             found = score_available(losses, weights, (pool.images, training.labels), mask, pool.names, mesh=mesh)
             parts = (("old", mask & ~training.new, left_out // 2), ("new", training.new, left_out - left_out // 2))

@@ -11,7 +11,7 @@ from saal_jax.engine.convolution import as_matrix_products
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
 from saal_jax.scores.lanczos import largest_eigenvalue
-from saal_jax.scores.perturbed_loss import checked, few_at_a_time, loss_of_one, outputs_type, with_gradients
+from saal_jax.scores.perturbed_loss import few_at_a_time, loss_of_one, outputs_type, validated, with_gradients
 from saal_jax.tasks.classification import check_outputs, cross_entropy_by_differences, most_likely
 
 
@@ -68,7 +68,7 @@ def upper_bound_terms(
     """
     if not isinstance(iterations, int) or iterations < 1:
         raise InputError(f"iterations is {iterations}: it must be a whole number, at least 1")
-    labels = checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
+    labels = validated(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
     return _terms(apply_fn, params, images, labels, rho, iterations, loss_fn, pseudo_label_fn)
 
 
@@ -88,7 +88,7 @@ def gradient_norm(
     >>> print(f"{gradient_norm(lambda weights, images: images @ weights, jnp.eye(2), jnp.array([[0.0, 2.0]]))[0]:.4f}")
     0.3372
     """
-    labels = checked(apply_fn, params, images, labels, 0.0, loss_fn, pseudo_label_fn)
+    labels = validated(apply_fn, params, images, labels, 0.0, loss_fn, pseudo_label_fn)
     return _gradient_norms(apply_fn, params, images, labels, loss_fn, pseudo_label_fn)[1]
 
 
@@ -107,7 +107,7 @@ def expected_gradient_length(apply_fn, params, images):
     >>> print(f"{expected_gradient_length(linear, jnp.zeros((2, 2)), jnp.array([[0.0, 2.0]]))[0]:.4f}")  # 2 |(.5, -.5)|
     1.4142
     """
-    checked(apply_fn, params, images, None, 0.0, cross_entropy_by_differences, most_likely)
+    validated(apply_fn, params, images, None, 0.0, cross_entropy_by_differences, most_likely)
     return _expected_lengths(apply_fn, params, images)
 
 

@@ -72,7 +72,7 @@ def max_perturbed_loss(
     >>> max_perturbed_loss(linear, weights, image, image + 1.0, rho=0.0, loss_fn=squared)
     Array([[1., 1.]], dtype=float32)
     """
-    labels = checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
+    labels = validated(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
     return _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_label_fn)[1]
 
 
@@ -95,7 +95,7 @@ def sharpness(
     >>> sharpness(lambda weights, images: images @ weights, jnp.eye(2), jnp.array([[2.0, 1.0]]), rho=0.0)
     Array([0.], dtype=float32)
     """
-    labels = checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
+    labels = validated(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn)
     clean, perturbed = _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_label_fn)
     return perturbed - clean
 
@@ -168,8 +168,8 @@ def _in_flight(params, size):
     return int(np.clip(_CACHED_BYTES // max(1, sum(leaf.nbytes for leaf in jax.tree.leaves(params))), 1, size))
 
 
-def checked(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn):
-    """The door: returns `labels` after everything is checked, values where they are known (not while tracing)."""
+def validated(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn):
+    """Returns `labels` after all arguments are checked, their values where these are known (not while tracing)."""
     _check_rho(rho)
     _check_params(params)
     if _type(images) is None or not _type(images).ndim:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from saal_jax.keys import named
-from saal_jax.select.selection import kmeans_plusplus, random
+from saal_jax.select.selectors import kmeans_plusplus, random_k
 
 _SEEDS = 500
 _LARGEST = 50  # clusters, of what is clustered as a whole
@@ -20,7 +20,7 @@ def shuffled(key, ids, mask) -> np.ndarray:
     What is computed on the rows in that order cannot depend on the order of the pool, and its first of several equals
     is a random one.
     """
-    found = random(key, ids, mask, len(ids))
+    found = random_k(key, ids, mask, len(ids))
     return np.asarray(found.indices)[: int(found.count)]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from saal_jax.errors import InputError
 from saal_jax.keys import named
-from saal_jax.select.selection import Selection, random, top_k
+from saal_jax.select.selectors import Selection, random_k, top_k
 
 
 def class_balanced(key, labels, ids, num_classes, k) -> Selection:
@@ -22,7 +22,7 @@ def class_balanced(key, labels, ids, num_classes, k) -> Selection:
             f"class {missing[0]} has no example to be among the {k} class-balanced first labels: "
             "add images of it or remove it from the classes"
         )
-    shuffled = np.asarray(random(named(key, "order"), ids, jnp.ones(len(labels), bool), len(labels)).indices)
+    shuffled = np.asarray(random_k(named(key, "order"), ids, jnp.ones(len(labels), bool), len(labels)).indices)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.searchsorted(labels[by_class], np.arange(num_classes))
     rank = np.empty(len(labels), np.int32)
@@ -35,7 +35,7 @@ def uniform(key, labels, ids, num_classes, k) -> Selection:
     del num_classes
     if k > len(labels):
         raise InputError(f"initial_labels is {k}, but there are only {len(labels)} images: lower initial_labels")
-    return random(key, ids, jnp.ones(len(labels), bool), k)
+    return random_k(key, ids, jnp.ones(len(labels), bool), k)
 
 
 FIRST_LABELS = {"class_balanced": class_balanced, "random": uniform}

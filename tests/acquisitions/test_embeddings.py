@@ -8,7 +8,7 @@ from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.acquisitions.sslpm import first_of_each
 from saal_jax.models import Weights
 from saal_jax.scores import max_perturbed_loss
-from saal_jax.select.selection import kmeans_plusplus
+from saal_jax.select.selectors import kmeans_plusplus
 from saal_jax.tasks.classification import classification
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)

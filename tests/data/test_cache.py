@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from saal_jax.data import images, load
+from saal_jax.data import image_files, load
 from saal_jax.data.cache import cached
 from saal_jax.errors import InputError
 
@@ -34,8 +34,10 @@ def make_folder(root, offset=0):
 @pytest.fixture
 def decodings(monkeypatch):
     """Grows by one with every image that is decoded."""
-    calls, decode = [], images.decode
-    monkeypatch.setattr(images, "decode", lambda *args, **options: (calls.append(args), decode(*args, **options))[1])
+    calls, decode = [], image_files.decode
+    monkeypatch.setattr(
+        image_files, "decode", lambda *args, **options: (calls.append(args), decode(*args, **options))[1]
+    )
     return calls
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments.run import main
-from saal_jax.data import images, load
+from saal_jax.data import image_files, load
 from saal_jax.data.imbalance import alternating
 from saal_jax.data.on_disk import Rows, blocks, join, take
 from saal_jax.engine.memory import on_disk
@@ -115,8 +115,8 @@ def test_it_is_decoded_once_and_kept_once(source, tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in files if path.suffix == ".npy") < 90 * 64 + 2 * 200
     assert all(path.suffix == ".npy" or "images" not in np.load(path).files for path in files)
     times = {path: path.stat().st_mtime_ns for path in files}
-    decode, calls = images.decode, []
-    monkeypatch.setattr(images, "decode", lambda *args: (calls.append(args), decode(*args))[1])
+    decode, calls = image_files.decode, []
+    monkeypatch.setattr(image_files, "decode", lambda *args: (calls.append(args), decode(*args))[1])
     assert load(source, **options).digest == first.digest
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == times
     assert len(calls) <= 2  # the first of a split, for its size

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import compare
-from experiments import config as configs
+from experiments import compare, schema
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.spec import needs
 from tests.toys import RUN
@@ -23,7 +22,7 @@ def test_seeds_without_any_difference_are_no_evidence():
 
 
 def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_it():
-    base = configs.load("digits_saal")
+    base = schema.load("digits_saal")
     trials = compare.trials_of(base, [*ACQUISITIONS, *compare.VARIANTS])
     assert set(compare._methods(None)) == ACQUISITIONS.keys() - {"saal_bound"} | set(compare.VARIANTS)
     for name, config in trials.items():
@@ -31,14 +30,14 @@ def test_every_method_has_a_recipe_that_offers_what_it_needs_and_random_beside_i
         assert (config.recipe.name, config.acquisition.name) == (recipe, method)
         assert set(needs(method)) <= compare._offered(config)
         assert trials[f"{recipe}/random"] == config.but(acquisition={"name": "random"})
-    assert trials["supervised/saal"] == configs.load("digits_saal")
-    assert trials["supervised/saal:mode=max"] == configs.load("digits_saal").but(acquisition={"mode": "max"})
-    other = configs.load("digits_saal").but(acquisition={"rho": 0.3})
-    assert compare.trials_of(other, ["saal"])["supervised/saal"] == configs.load("digits_saal")  # at its own defaults
+    assert trials["supervised/saal"] == schema.load("digits_saal")
+    assert trials["supervised/saal:mode=max"] == schema.load("digits_saal").but(acquisition={"mode": "max"})
+    other = schema.load("digits_saal").but(acquisition={"rho": 0.3})
+    assert compare.trials_of(other, ["saal"])["supervised/saal"] == schema.load("digits_saal")  # at its own defaults
 
 
 def test_the_recipe_of_a_paper_is_its_own_where_labels_are_many():
-    few, many = (compare.trials_of(configs.load(name), ["sslpm"]) for name in ("digits_saal", "cifar10_ll4al"))
+    few, many = (compare.trials_of(schema.load(name), ["sslpm"]) for name in ("digits_saal", "cifar10_ll4al"))
     few, many = (trials["semi_supervised_loss_prediction/sslpm"].recipe for trials in (few, many))
     assert (few.left_out, few.unlabelled_batch) == (2, 128) and (many.left_out, many.unlabelled_batch) == (24, 1536)
 

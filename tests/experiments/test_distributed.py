@@ -112,7 +112,7 @@ def test_a_killed_process_ends_the_other_and_both_continue(uninterrupted, tmp_pa
         assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes(), name
     ours, theirs = (checkpoint.load_newest(run / "checkpoints" / "seed_3") for run in (workdir, uninterrupted))
     assert ours[0] == theirs[0] == 2
-    assert ours[2]["history"][2]["queried"] == theirs[2]["history"][2]["queried"]
+    assert ours[2]["history"][2]["asked"] == theirs[2]["history"][2]["asked"]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import config as configs
+from experiments import schema
 from experiments.run import main
 from experiments.setup import build
 from saal_jax import checkpoint, data, load_model
@@ -34,7 +34,7 @@ def logits(apply_fn, params):
 
 
 def test_a_run_is_loaded_as_it_computed(finished):
-    config = configs.override(configs.load("digits_saal"), [*ARGUMENTS, "--config.precision=bfloat16"])
+    config = schema.override(schema.load("digits_saal"), [*ARGUMENTS, "--config.precision=bfloat16"])
     recipe = build(config, None).problem.recipe
     _, tree, record = checkpoint.load_newest(finished["bfloat16"] / "checkpoints" / "seed_1")
     weights = checkpoint.into(recipe.init(jax.random.key(0)), tree["train"]).weights

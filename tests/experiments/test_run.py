@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import config as configs
+from experiments import schema
 from experiments.run import main
 from saal_jax import load_model, max_perturbed_loss
 from tests.toys import RUN
@@ -278,7 +278,7 @@ def test_help_lists_the_configs(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert all(f"{name} " in text and configs.summary(name) in text for name in configs.names())
+    assert all(f"{name} " in text and schema.summary(name) in text for name in schema.names())
 
 
 def test_two_processes_do_not_share_a_workdir(tmp_path, capsys):

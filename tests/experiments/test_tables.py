@@ -41,7 +41,7 @@ def test_a_new_metric_is_a_column_and_empty_where_it_was_not_measured(tmp_path):
         queried = {"index": [0], "example_id": ["a"], "label": [0], "score": [1.0], "pseudo_label": [0]}
         seconds = dict.fromkeys(("query", "train", "test"), 0.0)
         measured = {"metrics": metrics, "query_metrics": query_metrics}
-        return {"queried": queried, "seconds": seconds, "peak_bytes": seconds, "digests": {}, **measured}
+        return {"asked": queried, "seconds": seconds, "peak_bytes": seconds, "digests": {}, **measured}
 
     history = [
         cycle({"num_labelled": 1, "mean_error": 0.5}, {}),

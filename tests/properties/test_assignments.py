@@ -5,7 +5,7 @@ import ast
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from experiments.config import SECTIONS, Config, options_of
+from experiments.schema import SECTIONS, Config, options_of
 
 KEYS = [*Config.model_fields] + [
     f"{section}.{option}"

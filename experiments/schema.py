@@ -178,7 +178,7 @@ class Config(Section):
                 renamed = value.get("name", section["name"]) != section["name"]
                 value = value if renamed else {**section, **value}
             values[key] = value
-        return checked(values)
+        return validated(values)
 
 
 def _section(key, value):
@@ -193,7 +193,7 @@ def with_sections(values: dict) -> dict:
     return {key: _section(key, value) for key, value in values.items()}
 
 
-def checked(values: dict) -> Config:
+def validated(values: dict) -> Config:
     """The config of these values, or an InputError that names the first wrong key and the nearest valid one."""
     values = with_sections(values)
     try:
@@ -221,7 +221,7 @@ def load(name: str) -> Config:
             raise InputError(
                 f"--config={name}: the file must define `config`, for example `config = base.but(cycles=5)`"
             )
-        return checked(module.config.model_dump())  # whatever was done to it
+        return validated(module.config.model_dump())  # whatever was done to it
     today = name.replace("_random_small", "_saal_small").replace("_random", "_saal")
     if name not in names() and today in names():  # an older version's
         raise InputError(f"--config={name}: write --config={today} --config.acquisition.name=random")

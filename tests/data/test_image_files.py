@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saal_jax.data import images
+from saal_jax.data import image_files
 from saal_jax.errors import InputError
 
 from . import custom
@@ -20,23 +20,23 @@ def row(*values):
 
 def test_resize_by_hand():
     # of a square of four pixels each has the same weight
-    assert images.resize(np.array([0, 100, 200, 100], np.uint8).reshape(1, 2, 2, 1), 1).tolist() == [[[[100]]]]
+    assert image_files.resize(np.array([0, 100, 200, 100], np.uint8).reshape(1, 2, 2, 1), 1).tolist() == [[[[100]]]]
     # halved, a triangle two pixels wide to each side weighs four pixels 3, 3, 1, 0: the edge is not cut off
-    halved = images.resize(row(0, 0, 255, 255), 2)
+    halved = image_files.resize(row(0, 0, 255, 255), 2)
     assert halved[0, :, :, 0].tolist() == [[round(255 / 7), round(255 * 6 / 7)]] * 2
     # doubled, a new pixel lies a quarter of the way between two old ones
-    assert images.resize(row(0, 100), 4)[0, :, :, 0].tolist() == [[0, 25, 75, 100]] * 4
+    assert image_files.resize(row(0, 100), 4)[0, :, :, 0].tolist() == [[0, 25, 75, 100]] * 4
 
 
 def test_resize_leaves_alone_what_fits():
     pictures = np.random.default_rng(0).integers(0, 256, (3, 5, 5, 3), np.uint8)
-    assert images.resize(pictures, 5) is pictures and images.resize(pictures, None) is pictures
+    assert image_files.resize(pictures, 5) is pictures and image_files.resize(pictures, None) is pictures
 
 
 @pytest.mark.parametrize("kind, channels", [("L", 1), ("RGB", 3)])
 def test_resize_is_pillows_for_each_image_and_channel(kind, channels):
     pictures = np.random.default_rng(0).integers(0, 256, (4, 9, 13, channels), np.uint8)
-    for picture, got in zip(pictures, images.resize(pictures, 6), strict=True):
+    for picture, got in zip(pictures, image_files.resize(pictures, 6), strict=True):
         image = Image.fromarray(picture.squeeze()).resize((6, 6), Image.Resampling.BILINEAR)
         assert image.mode == kind
         np.testing.assert_array_equal(got.squeeze(), np.asarray(image))
@@ -45,7 +45,7 @@ def test_resize_is_pillows_for_each_image_and_channel(kind, channels):
 @pytest.mark.parametrize("image_size", [0, -3, 2.0, "8", True])
 def test_a_size_that_is_none(image_size):
     with pytest.raises(InputError, match=rf"image_size is {image_size!r}; give a whole number"):
-        images.resize(np.zeros((1, 2, 2, 3), np.uint8), image_size)
+        image_files.resize(np.zeros((1, 2, 2, 3), np.uint8), image_size)
 
 
 def test_decode_converts_before_it_resizes(tmp_path):
@@ -53,13 +53,13 @@ def test_decode_converts_before_it_resizes(tmp_path):
     palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
     palette.putpalette([255, 0, 0, 0, 0, 255])
     palette.save(tmp_path / "palette.png")
-    assert images.decode(tmp_path / "palette.png", 3, 1, "here").tolist() == [[[128, 0, 128]]]
+    assert image_files.decode(tmp_path / "palette.png", 3, 1, "here").tolist() == [[[128, 0, 128]]]
     (tmp_path / "whole.png").write_bytes(custom.encoded(custom.flat(7)))
-    assert images.decode(tmp_path / "whole.png", 3, None, "here").shape == (4, 4, 3)
+    assert image_files.decode(tmp_path / "whole.png", 3, None, "here").shape == (4, 4, 3)
 
 
 def pixels(path, channels=3):
-    return images.decode(path, channels, None, "here").tolist()
+    return image_files.decode(path, channels, None, "here").tolist()
 
 
 BLACK, WHITE, GREY = [0] * 3, [255] * 3, [127] * 3
@@ -78,7 +78,7 @@ def test_transparency_is_laid_over_white(tmp_path, format):
 def test_transparent_grey_and_palette(tmp_path):
     grey = np.array([[[0, 0], [0, 255], [0, 128], [9, 255]]], np.uint8)
     Image.fromarray(grey, "LA").save(tmp_path / "la.png")
-    assert images.is_grey(tmp_path / "la.png")
+    assert image_files.is_grey(tmp_path / "la.png")
     assert pixels(tmp_path / "la.png", 1) == [[[255], [0], [127], [9]]]
     palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     palette.putpalette([255, 0, 0, 0, 0, 255, 0, 255, 0])
@@ -98,7 +98,7 @@ def test_sixteen_bits_of_grey_are_divided_by_257(tmp_path, format):
     turned = Image.Exif()
     turned[0x0112] = 3  # by half a turn
     Image.fromarray(values).save(tmp_path / f"a.{format}", exif=turned)
-    assert images.is_grey(tmp_path / f"a.{format}")
+    assert image_files.is_grey(tmp_path / f"a.{format}")
     assert pixels(tmp_path / f"a.{format}", 1) == [[[v] for v in (255, 255, 254, 128, 1, 1, 0, 0)]]
     assert pixels(tmp_path / f"a.{format}")[0][3] == [128] * 3
 
@@ -123,8 +123,8 @@ def test_a_postscript_file_starts_no_program(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr("subprocess.Popen", lambda *args, **_: started.append(args))
     with pytest.raises(InputError, match="here: cannot read the image"):
-        images.decode(tmp_path / "a.png", 3, None, "here")
-    assert images.is_grey(tmp_path / "a.png") and not started
+        image_files.decode(tmp_path / "a.png", 3, None, "here")
+    assert image_files.is_grey(tmp_path / "a.png") and not started
 
 
 def chunk(kind, content):
@@ -140,11 +140,11 @@ def declared(width, height):
 def test_a_decompression_bomb(tmp_path):
     (tmp_path / "a.png").write_bytes(declared(60_000, 60_000))
     with pytest.raises(InputError, match="3600000000 pixels"):
-        images.decode(tmp_path / "a.png", 3, None, "here")
-    assert images.is_grey(tmp_path / "a.png")
+        image_files.decode(tmp_path / "a.png", 3, None, "here")
+    assert image_files.is_grey(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no image at all")
     with pytest.raises(InputError, match="here: cannot read the image .it is no PNG, JPEG, WEBP, TIFF, BMP or GIF"):
-        images.decode(tmp_path / "b.png", 3, None, "here")
+        image_files.decode(tmp_path / "b.png", 3, None, "here")
 
 
 def tiff(bits, samples, *, photometric=1, sample_format=1):
@@ -171,4 +171,4 @@ def test_tiff_files_of_every_kind_of_sample(tmp_path):
     for content in (tiff(12, bytes([255] * 3)), tiff(8, bytes(3), sample_format=2), tiff(16, deep, sample_format=2)):
         path.write_bytes(content)
         with pytest.raises(InputError, match="store it with unsigned 8 or 16 bits"):
-            images.decode(path, 1, None, "here")
+            image_files.decode(path, 1, None, "here")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config as configs
+from experiments import schema
 from saal_jax import InputError
 from saal_jax.acquisitions import ACQUISITIONS
 
-BASE = configs.load("digits_saal")
+BASE = schema.load("digits_saal")
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ BASE = configs.load("digits_saal")
 )
 def test_a_wrong_assignment_is_one_line_that_names_the_key(assignment, message):
     with pytest.raises(InputError) as error:
-        configs.override(BASE, [f"--config.{assignment}"])
+        schema.override(BASE, [f"--config.{assignment}"])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_values_are_typed():
-    config = configs.override(
+    config = schema.override(
         BASE,
         [
             "--config.seeds=7",
@@ -95,34 +95,34 @@ def test_values_are_typed():
 
 
 def test_a_new_name_starts_its_section_afresh():
-    config = configs.override(BASE, ["--config.acquisition.name=random", "--config.optimizer.name=sam"])
+    config = schema.override(BASE, ["--config.acquisition.name=random", "--config.optimizer.name=sam"])
     assert config.acquisition.model_dump() == {"name": "random"}
     assert config.optimizer.rho == 0.05
-    assert configs.override(BASE, ["--config.model.width=3"]).model.name == "small_cnn"
+    assert schema.override(BASE, ["--config.model.width=3"]).model.name == "small_cnn"
 
 
 def test_a_name_alone_stands_for_its_section():
-    config = configs.override(
+    config = schema.override(
         BASE, ["--config.acquisition=random", "--config.augmentation=crop_and_flip", "--config.augmentation.padding=2"]
     )
     assert config.acquisition.model_dump() == {"name": "random"}
     assert config.augmentation.model_dump() == {"name": "crop_and_flip", "padding": 2}
     older = BASE.model_dump() | {"augmentation": None, "initial_selection": "random"}  # as they were recorded
-    assert configs.checked(older) == BASE.but(initial_selection={"name": "random"})
-    assert configs.checked(older | {"augmentation": "crop_and_flip"}).augmentation.padding == 4
+    assert schema.validated(older) == BASE.but(initial_selection={"name": "random"})
+    assert schema.validated(older | {"augmentation": "crop_and_flip"}).augmentation.padding == 4
 
 
-@pytest.mark.parametrize("name", configs.names())
+@pytest.mark.parametrize("name", schema.names())
 def test_every_config_says_how_it_is_run_and_what_it_should_give(name):
-    config, text = configs.load(name), configs.importlib.import_module(f"experiments.configs.{name}").__doc__
+    config, text = schema.load(name), schema.importlib.import_module(f"experiments.configs.{name}").__doc__
     assert f"python -m experiments.run --config={name}\n" in text
     assert all(f"\n{part}: " in text for part in ("Protocol", "Reference", "Deviations"))
-    assert configs.summary(name) == text.splitlines()[0]
+    assert schema.summary(name) == text.splitlines()[0]
     assert config.acquisition.name.replace("_", "") in name.replace("_", "")
 
 
 def test_the_published_protocol():
-    config = configs.load("cifar10_saal")
+    config = schema.load("cifar10_saal")
     assert (config.initial_labels, config.query_size, config.cycles, config.pool_subset) == (20, 10, 100, 2000)
     assert (config.batch_size, config.epochs, config.warm_start, config.seeds) == (10, 50, True, (123, 456, 789))
     assert config.model.model_dump() == {"name": "resnet18", "width": 64, "dropout": 0.0}
@@ -148,27 +148,27 @@ def test_the_published_protocol():
 )
 def test_a_name_of_an_older_version_says_what_replaces_it(name, today):
     with pytest.raises(InputError) as error:
-        configs.load(name)
+        schema.load(name)
     assert str(error.value) == f"--config={name}: write --config={today} --config.acquisition.name=random"
 
 
 def test_a_config_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("from experiments.configs import digits_saal\nconfig = digits_saal.config.but(cycles=2)\n")
-    assert configs.load(str(path)).cycles == 2
+    assert schema.load(str(path)).cycles == 2
     path.write_text("config = {}\n")
     with pytest.raises(InputError, match="the file must define `config`"):
-        configs.load(str(path))
+        schema.load(str(path))
     path.write_text("raise SystemExit('not today')\n")
     with pytest.raises(InputError, match="mine.py: SystemExit: not today"):
-        configs.load(str(path))
+        schema.load(str(path))
     path.write_text("config = nothing\n")
     with pytest.raises(InputError, match="mine.py: NameError: name 'nothing' is not defined"):
-        configs.load(str(path))
+        schema.load(str(path))
     with pytest.raises(InputError, match="there is no such file"):
-        configs.load(str(tmp_path / "other.py"))
+        schema.load(str(tmp_path / "other.py"))
     with pytest.raises(InputError, match="did you mean cifar10_saal?"):
-        configs.load("cifar10_sal")
+        schema.load("cifar10_sal")
 
 
 COMMANDS = [
@@ -183,7 +183,7 @@ COMMANDS = [
 def test_every_command_of_the_documents_names_keys_that_exist(words):
     (name,) = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     changes = [word.replace("'", "") for word in words if word.startswith("--config.")]
-    assert configs.override(configs.load(name), changes)
+    assert schema.override(schema.load(name), changes)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_every_command_of_the_documents_names_keys_that_exist(words):
     ],
 )
 def test_the_published_protocols_of_the_neighbours(name, first, query_size, cycles, subset, last):
-    config = configs.load(name)
+    config = schema.load(name)
     found = (config.initial_labels, config.query_size, config.cycles, config.pool_subset)
     assert found == (first, query_size, cycles, subset) and first + cycles * query_size == last
     assert (config.epochs, config.batch_size, config.initial_selection.name) == (200, 128, "random")

@@ -13,7 +13,7 @@ from skactiveml.pool import CoreSet
 
 from saal_jax import InputError, kmeans_plusplus, random, top_k
 from saal_jax.select.distances import nearest_of
-from saal_jax.select.selection import gradient_kmeans_plusplus, k_center
+from saal_jax.select.selectors import gradient_kmeans_plusplus, k_center
 
 
 def plane(scores):
@@ -308,7 +308,7 @@ def test_gradient_kmeans_plusplus_of_a_million_in_less_than_a_gigabyte():
     """Beside the features, 2 GB; in a process of its own, whose peak is the operating system's."""
     program = """
 import resource, jax, jax.numpy as jnp, numpy as np
-from saal_jax.select.selection import gradient_kmeans_plusplus
+from saal_jax.select.selectors import gradient_kmeans_plusplus
 def wave(columns, rate):
     return jnp.sin(jnp.arange(1_000_000)[:, None] * jnp.arange(1.0, columns + 1)[None] * rate)
 features = jax.jit(wave, static_argnums=0)(512, 0.37).block_until_ready()

@@ -66,11 +66,11 @@ def top_k(key, scores, ids, available, k):
     return _padded(order[:k].astype(jnp.int32), available, k)
 
 
-def random(key, ids, available, k):
+def random_k(key, ids, available, k):
     """`k` available examples drawn uniformly without replacement.
 
     >>> import jax, jax.numpy as jnp
-    >>> random(jax.random.key(0), jnp.arange(3), jnp.array([True, False, False]), 2)
+    >>> random_k(jax.random.key(0), jnp.arange(3), jnp.array([True, False, False]), 2)
     Selection(indices=Array([ 0, -1], dtype=int32), count=Array(1, dtype=int32))
     """
     return top_k(key, jnp.zeros(len(ids)), ids, available, k)
