@@ -65,7 +65,7 @@ def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
         traces.append(images.shape)
         return crop_and_flip(key, images)
 
-    traces, recipe = [], make(name, small_cnn(3, width=2, dropout=0.2), augmentation=counted)
+    traces, recipe = [], make(name, small_cnn(3, width=2, dropout=0.2), augment=counted)
     mapped = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, IMAGES.shape)
     mapped[:] = IMAGES
     first, second = {"labelled": IDS < 14}, {"labelled": IDS < 18, "new": (IDS >= 14) & (IDS < 18), "cycle": 1}
