@@ -12,7 +12,7 @@ def run(module, *arguments):
     return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", ["scoring", "training", "cycle"])
+@pytest.mark.parametrize("module", ["scoring", "training", "cycle", "precision"])
 def test_an_unknown_setting_is_refused(module):
     result = run(module, "--setting=resnet19")
     assert result.returncode == 2 and "resnet19" in result.stderr
