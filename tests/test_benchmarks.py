@@ -12,7 +12,7 @@ def run(module, *arguments):
     return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
 
 
-OTHERS = [pytest.param(module, marks=pytest.mark.slow) for module in ("scoring", "cycle")]
+OTHERS = [pytest.param(module, marks=pytest.mark.slow) for module in ("scoring", "cycle", "precision")]
 
 
 @pytest.mark.parametrize("module", ["training", *OTHERS])

@@ -20,8 +20,7 @@ from saal_jax.pool import Pool
 from saal_jax.preprocessing import normalize
 from saal_jax.recipes import RECIPES
 from saal_jax.recipes.loss_prediction import initialisation, network_and_module_loss
-from saal_jax.scores.perturbed_loss import loss_of_one
-from saal_jax.tasks.classification import classification, most_likely
+from saal_jax.tasks.classification import classification
 from saal_jax.training import Batch, Ingredients, Training
 
 FLOAT32, BFLOAT16 = jnp.dtype("float32"), jnp.dtype("bfloat16")
@@ -155,18 +154,21 @@ def test_scores_rank_as_in_float32():
 
 
 @pytest.mark.optimized
-def test_gradients_from_factors_are_rounded_once():
-    """Products of 64 x 64 x 2 terms are summed in float32: in bfloat16 they would stop at 256."""
-    model = small_cnn(3, BFLOAT16, width=2)
-    image = jnp.ones((64, 64, 1))
-    params = jax.tree.map(jnp.ones_like, model.init(jax.random.key(0), image[None]).params)
-    fun = loss_of_one(
-        lambda params, images: model.apply(Weights(params, {}), images) * 1e-5, lambda x, _: -x[0], most_likely
-    )
-    factors_fn, gradients_fn = value_and_factors(fun, params, image, None)
-    found = gradients_fn(factors_fn(params, image, None)[1])
-    expected = jax.grad(lambda params: fun(params, image, None)[0])(params)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=0.02), found, expected)
+def test_a_gradient_from_factors_is_summed_in_float32():
+    """Of 4,096 ones, which bfloat16 would count to 256: 64 x 64 products at the middle of the kernel, 63 x 63 aside."""
+    image, kernel = jnp.ones((1, 64, 64, 1)), jnp.ones((3, 3, 1, 2))
+
+    def fun(kernel, image):
+        operands = image.astype(BFLOAT16), kernel.astype(BFLOAT16)
+        outputs = jax.lax.conv_general_dilated(*operands, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return outputs.astype(FLOAT32).sum(), ()
+
+    factors_fn, gradients_fn = value_and_factors(fun, kernel, image)
+    _, factors = factors_fn(kernel, image)
+    assert len(factors[0]) == 1
+    aside = np.array([63, 64, 63])
+    expected = np.broadcast_to(np.outer(aside, aside)[..., None, None], kernel.shape)
+    np.testing.assert_allclose(jax.jit(gradients_fn)(factors), expected, rtol=2**-8)
 
 
 def test_statistics_are_float32():
