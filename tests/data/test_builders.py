@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -255,6 +256,16 @@ def test_unreachable_host(host, tmp_path, monkeypatch, refused):
     monkeypatch.setitem(builders.ARCHIVES, "cifar10", [Archive(url, 1000, "0" * 64)])
     refused(host, "--data_dir", name="cifar10", data_dir=str(tmp_path / "tfds"))
     assert not debris(tmp_path / "tfds")
+
+
+@pytest.mark.slow  # by the clock: TFDS by itself asks for 200 s
+@pytest.mark.parametrize("host", ["127.0.0.1", "host.invalid"])
+def test_an_unreachable_host_is_not_asked_again_and_again(host, tmp_path, monkeypatch, refused):
+    url = f"http://{host}:{closed_port()}/cifar-10-binary.tar.gz"
+    monkeypatch.setitem(builders.ARCHIVES, "cifar10", [Archive(url, 1000, "0" * 64)])
+    start = time.monotonic()
+    refused(host, name="cifar10", data_dir=str(tmp_path / "tfds"))
+    assert time.monotonic() - start < 20
 
 
 def test_host_that_never_answers(tmp_path, monkeypatch, refused):

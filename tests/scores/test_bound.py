@@ -37,6 +37,7 @@ def cnn_params():
 
 
 NETWORKS = {convolved: convolved_params, apply_cnn: cnn_params}
+each_network = pytest.mark.parametrize("apply_fn", [convolved, pytest.param(apply_cnn, marks=pytest.mark.slow)])
 
 
 def linear(params, images):
@@ -101,34 +102,36 @@ def test_the_eigenvalue_is_the_largest_of_the_dense_hessian(apply_fn, steps, kin
     np.testing.assert_allclose(found[2], expected, rtol=1e-3)
 
 
-@jax.jit
-def loss_and_gradient_norm(params, image, label):
-    loss, gradients = jax.value_and_grad(lambda p: losses(convolved, p, image[None], label[None])[0])(params)
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_gradient_norm(apply_fn, params, image, label):
+    loss, gradients = jax.value_and_grad(lambda p: losses(apply_fn, p, image[None], label[None])[0])(params)
     return loss, optax.tree.norm(gradients)
 
 
 @pytest.mark.parametrize("steps", [1000, pytest.param(0, marks=pytest.mark.slow)])
-def test_loss_and_gradient_are_those_of_a_plain_loop(steps):
+@each_network
+def test_loss_and_gradient_are_those_of_a_plain_loop(apply_fn, steps):
     with jax.enable_x64(True):
-        params, images = in_float64(trained(steps)), in_float64(DIGITS[:12])
-        labels = convolved(params, images).argmax(1)
+        params, images = in_float64(trained(steps, apply_fn)), in_float64(DIGITS[:12])
+        labels = apply_fn(params, images).argmax(1)
         pairs = zip(images, labels, strict=True)
-        loss, norm = np.array([loss_and_gradient_norm(params, *pair) for pair in pairs]).T
-        found = upper_bound_terms(convolved, params, images, rho=0.2, iterations=1)
+        loss, norm = np.array([loss_and_gradient_norm(apply_fn, params, *pair) for pair in pairs]).T
+        found = upper_bound_terms(apply_fn, params, images, rho=0.2, iterations=1)
         np.testing.assert_allclose(found[0], loss, rtol=1e-6, atol=1e-12)
         np.testing.assert_allclose(found[1], 0.2 * norm, rtol=1e-6)
-        np.testing.assert_allclose(gradient_norm(convolved, params, images), norm, rtol=1e-6)
-        np.testing.assert_allclose(gradient_norm(convolved, params, images, labels), norm, rtol=1e-6)
-    single = gradient_norm(convolved, trained(steps), jnp.float32(DIGITS[:12]))
+        np.testing.assert_allclose(gradient_norm(apply_fn, params, images), norm, rtol=1e-6)
+        np.testing.assert_allclose(gradient_norm(apply_fn, params, images, labels), norm, rtol=1e-6)
+    single = gradient_norm(apply_fn, trained(steps, apply_fn), jnp.float32(DIGITS[:12]))
     np.testing.assert_allclose(single, norm, rtol=1e-3)  # also where 1 - p is 1e-8
 
 
-def test_expected_gradient_length_is_the_mean_over_the_labels():
+@each_network
+def test_expected_gradient_length_is_the_mean_over_the_labels(apply_fn):
     with jax.enable_x64(True):
-        params, images = in_float64(trained(1000)), in_float64(DIGITS[95:101])
-        probabilities = jax.nn.softmax(convolved(params, images))
-        norms = [[loss_and_gradient_norm(params, x, jnp.array(y, int))[1] for y in range(10)] for x in images]
-        found = expected_gradient_length(convolved, params, images)
+        params, images = in_float64(trained(1000, apply_fn)), in_float64(DIGITS[95:101])
+        probabilities = jax.nn.softmax(apply_fn(params, images))
+        norms = [[loss_and_gradient_norm(apply_fn, params, x, jnp.array(y, int))[1] for y in range(10)] for x in images]
+        found = expected_gradient_length(apply_fn, params, images)
         np.testing.assert_allclose(found, (probabilities * np.array(norms)).sum(1), rtol=1e-6)
 
 
@@ -185,22 +188,24 @@ def test_a_point_without_gradient_still_has_curvature():
     np.testing.assert_allclose([gradient[0], eigenvalue[0]], [0, 1.5], rtol=1e-6)  # half of p 6
 
 
-def test_the_terms_predict_small_steps():
+@each_network
+def test_the_terms_predict_small_steps(apply_fn):
     """To second order the loss after a step along the gradient is below the sum of the terms, and close for small."""
     with jax.enable_x64(True):
-        params, images = in_float64(trained(0)), in_float64(DIGITS[:20])
-        terms = np.array(upper_bound_terms(convolved, params, images, rho=1e-3))
-        exact = np.array(max_perturbed_loss(convolved, params, images, rho=1e-3, adaptive=False))
+        params, images = in_float64(trained(0, apply_fn)), in_float64(DIGITS[:20])
+        terms = np.array(upper_bound_terms(apply_fn, params, images, rho=1e-3))
+        exact = np.array(max_perturbed_loss(apply_fn, params, images, rho=1e-3, adaptive=False))
     assert (np.abs(exact - terms[0] - terms[1]) < 0.1 * terms[1]).all()
     assert (exact - terms.sum(0) < 1e-3 * terms[2]).all()
 
 
-def test_neither_order_nor_neighbours_matter():
-    images = jnp.float32(DIGITS[:6])
-    together = np.array(upper_bound_terms(convolved, trained(0), images))
-    alone = np.concatenate([np.array(upper_bound_terms(convolved, trained(0), images[i : i + 1])) for i in range(6)], 1)
+@each_network
+def test_neither_order_nor_neighbours_matter(apply_fn):
+    images, params = jnp.float32(DIGITS[:6]), trained(0, apply_fn)
+    together = np.array(upper_bound_terms(apply_fn, params, images))
+    alone = np.concatenate([np.array(upper_bound_terms(apply_fn, params, images[i : i + 1])) for i in range(6)], 1)
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(upper_bound_terms(convolved, trained(0), images[::-1]), together[:, ::-1], rtol=1e-4)
+    np.testing.assert_allclose(upper_bound_terms(apply_fn, params, images[::-1]), together[:, ::-1], rtol=1e-4)
 
 
 def test_one_trace_for_all_weights_and_radii():

@@ -63,6 +63,7 @@ def slow_score(apply_fn, params, image, label, rho, adaptive):
     [
         (small_cnn(10, width=4), True),
         (None, False),
+        pytest.param(small_cnn(10, width=4), False, marks=pytest.mark.slow),
         pytest.param(resnet18(10, width=1), True, marks=pytest.mark.slow),
     ],
 )
