@@ -21,6 +21,7 @@ from saal_jax import InputError, max_perturbed_loss
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.acquisitions._scored import scored
 from saal_jax.engine.sweep import score_available
+from saal_jax.keys import DRAWS
 from saal_jax.labels import nothing_known, parts_of, tell
 from saal_jax.loop import (
     Examples,
@@ -320,9 +321,9 @@ def test_a_run_of_regions_has_a_column_for_them_and_continues_to_the_same_bytes(
     problem = problem_of(METHODS["by regions"])
     classes = majority(parts_of(ANSWERS, np.arange(SIZE * REGIONS), TASK))
 
-    record = {"pool_size": SIZE * REGIONS, "class_names": ["a", "b", "c"], "data": "toy"}
+    record = {"pool_size": SIZE * REGIONS, "class_names": ["a", "b", "c"], "data": "toy", "draws": DRAWS}
     record["class_counts"] = np.bincount(classes, minlength=CLASSES).tolist()
-    setup = Setup(problem, ANSWERS, np.arange(SIZE) * 2, NAMES, ("a", "b", "c"), class_balanced, record)
+    setup = Setup(problem, ANSWERS, np.arange(SIZE) * 2, ("a", "b", "c"), class_balanced, record)
     assert estimate(setup, {1: 0}).labels == 13
     config = schema.override(schema.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
     run_seed(1, config, setup, tmp_path / "whole", {}, None)
@@ -349,8 +350,14 @@ def test_labels_without_classes_have_empty_cells_and_no_counts(tmp_path):
     task = TASK._replace(strata=None)
     problem = problem_of(METHODS["random"])._replace(task=task)
 
-    record = {"pool_size": SIZE * REGIONS, "class_names": ["a", "b", "c"], "data": "toy", "class_counts": []}
-    setup = Setup(problem, ANSWERS, np.arange(SIZE), NAMES, ("a", "b", "c"), uniform, record)
+    record = {
+        "pool_size": SIZE * REGIONS,
+        "class_names": ["a", "b", "c"],
+        "data": "toy",
+        "draws": DRAWS,
+        "class_counts": [],
+    }
+    setup = Setup(problem, ANSWERS, np.arange(SIZE), ("a", "b", "c"), uniform, record)
     config = schema.override(schema.load("digits_saal"), ["--config.cycles=2", "--config.seeds=1"])
     run_seed(1, config, setup, tmp_path, {}, None)
     assert {(row["label"], row["pseudo_label"], row["score"]) for row in rows(tmp_path / "selections.csv")} == {

@@ -49,7 +49,7 @@ def initialisation(ingredients, module):
     @jax.jit
     def init(key):
         images = jnp.zeros((1, *ingredients.image_shape))
-        network = ingredients.model.init(named(key, "network"), images)
+        network = ingredients.model.init(key, images)  # that of every recipe
         stages = ingredients.model.outputs(network, images).stages
         params = {"network": network.params, "module": module.init(named(key, "module"), stages)}
         return TrainState(Weights(params, network.batch_stats), ingredients.optimizer.transformation.init(params))

@@ -6,6 +6,7 @@ import numpy as np
 
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.acquisitions.sslpm import first_of_each
+from saal_jax.keys import named
 from saal_jax.models import Weights
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.select.selectors import kmeans_plusplus
@@ -46,7 +47,7 @@ def test_badge_is_kmeans_plusplus_on_gradients(query_of, rows_as_features):
 
     gradients = jax.vmap(jax.grad(loss), (None, 0))(WEIGHTS.params, ROWS).reshape(30, -1)
     acquired = ACQUISITIONS["badge"](linear, rows_as_features)(query)
-    expected = kmeans_plusplus(query.key, gradients, query.pool.ids, query.available, 6)
+    expected = kmeans_plusplus(named(query.key, "selection"), gradients, query.pool.ids, query.available, 6)
     np.testing.assert_array_equal(acquired.selection.indices, expected.indices)
     norms = np.where(query.available, np.linalg.norm(gradients, axis=1), np.nan)
     np.testing.assert_allclose(acquired.scores, norms, rtol=1e-5)
@@ -58,7 +59,7 @@ def test_saal_embeddings_weighs_distances_by_the_score(query_of, rows_as_feature
     acquired = ACQUISITIONS["saal_embeddings"](linear, rows_as_features, classification(2), rho=0.1)(query)
     scores = max_perturbed_loss(lambda params, images: images @ params, WEIGHTS.params, ROWS, rho=0.1)
     np.testing.assert_allclose(acquired.scores[query.available], scores[query.available], rtol=1e-5)
-    expected = kmeans_plusplus(query.key, ROWS, query.pool.ids, query.available, 6, scores)
+    expected = kmeans_plusplus(named(query.key, "selection"), ROWS, query.pool.ids, query.available, 6, scores)
     np.testing.assert_array_equal(acquired.selection.indices, expected.indices)
     assert acquired.selection.indices[0] == np.nanargmax(acquired.scores)
 
