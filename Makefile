@@ -19,6 +19,7 @@ run: $(VENV)/.run-installed
 check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test: $(VENV)/.test-installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet

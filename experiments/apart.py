@@ -28,7 +28,7 @@ def _line(seed, ours, theirs):
 
 def _digests(workdir):
     """`{(seed, cycle): {array: digest}}`."""
-    found = {}
+    found: dict[tuple[int, int], dict[str, str]] = {}
     try:
         for row in read_csv(workdir / "digests.csv"):
             found.setdefault((int(row["seed"]), int(row["cycle"])), {})[row["array"]] = row["sha256"]

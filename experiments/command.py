@@ -12,10 +12,11 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import overload
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 0.5  # seconds that a stopped command has to unwind
-_received = []  # the signals since the last command began
+_received: list[int] = []  # the signals since the last command began
 
 
 class Stopped(KeyboardInterrupt):
@@ -57,7 +58,11 @@ def check():
         raise Stopped(_received[0])
 
 
-def given_path(flag: str, text: str | None) -> Path | None:
+@overload
+def given_path(flag: str, text: str) -> Path: ...
+@overload
+def given_path(flag: str, text: None) -> None: ...
+def given_path(flag, text):
     """The path that a flag was given, with its `~` written out; None where it was not given."""
     from saal_jax.errors import InputError
     from saal_jax.paths import user_path
@@ -89,7 +94,7 @@ def _status(main, argv):
     """The exit status of `main(argv)`; tells what it raises, unless that is a bug."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # of a stream that a test has put there
-            stream.reconfigure(errors="backslashreplace")  # where the locale has no such letter
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # where the locale has no such letter
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: warn(message)
         try:

@@ -33,7 +33,7 @@ def lock(workdir: Path):
 
 def _locked(workdir):
     """The lock file, open and locked."""
-    path = workdir / ".lock"
+    path, failed = workdir / ".lock", OSError()
     for _ in range(_ATTEMPTS):
         with contextlib.ExitStack() as opened:
             try:

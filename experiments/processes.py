@@ -9,6 +9,7 @@ import pickle
 import socket
 import sys
 import traceback
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ def join():
     """Connects to the other processes, which Slurm, Open MPI, Kubernetes or a TPU names, or else the environment:
     JAX_COORDINATOR_ADDRESS=HOST:PORT (of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
     """
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name, variable in (("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID")):
         text = os.environ.get(variable)
         if text is not None:
@@ -58,8 +59,7 @@ def _check_port(address, serving):
             ).close()
         except OSError as error:
             raise InputError(
-                f"JAX_COORDINATOR_ADDRESS={address!r}: cannot listen on port {port} ({os.strerror(error.errno)}); "
-                "name a free one"
+                f"JAX_COORDINATOR_ADDRESS={address!r}: cannot listen on port {port} ({error.strerror}); name a free one"
             ) from None
 
 
@@ -93,9 +93,9 @@ def on_first(function, *args):
     # Collectives give up after a while, the barrier of the coordination service only when a process is gone.
     ocp.multihost.get_barrier_sync_fn()(key="on_first", timeout_ms=_PATIENCE)
     size = _from_first(np.array([len(message)], np.int64).view(np.uint8)).view(np.int64)[0]
-    result, error = pickle.loads(_from_first(np.frombuffer(message.ljust(size), np.uint8)).tobytes())
-    if error is not None:
-        raise error
+    result, raised = pickle.loads(_from_first(np.frombuffer(message.ljust(size), np.uint8)).tobytes())
+    if raised is not None:
+        raise raised
     return result
 
 

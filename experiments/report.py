@@ -53,7 +53,7 @@ def released_curves(config: dict) -> dict:
 
 
 def _curves(rows, column):
-    curves = defaultdict(lambda: ([], []))
+    curves: dict[int, tuple[list, list]] = defaultdict(lambda: ([], []))
     for row in rows:
         curves[int(row["seed"])][0].append(int(row["num_labelled"]))
         curves[int(row["seed"])][1].append(float(row[column]))

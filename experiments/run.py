@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -205,7 +206,8 @@ class _Bars:
     """A progress bar for each phase of a cycle, on a terminal only, and there of process 0."""
 
     def __init__(self, title):
-        self.title, self.phase, self.bar = title, None, None
+        self.title, self.phase = title, None
+        self.bar: Any = None
 
     def __call__(self, phase, done, total):
         if phase != self.phase or total != self.bar.total:

@@ -13,8 +13,9 @@ import inspect
 import operator
 import pkgutil
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pydantic
 from pydantic import BeforeValidator, Field, PositiveFloat
@@ -29,7 +30,7 @@ from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
 from saal_jax.select.first_labels import FIRST_LABELS
 
-SECTIONS = {
+SECTIONS: dict[str, dict[str, Callable]] = {
     "imbalance": IMBALANCES,
     "initial_selection": FIRST_LABELS,
     "augmentation": AUGMENTATIONS,
@@ -54,8 +55,10 @@ def _choice(registry):
     """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
     sections = []
     for name, function in registry.items():
-        options = {option.name: (_worded(option.annotation), option.default) for option in options_of(function)}
-        sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))
+        options: dict[str, Any] = {
+            option.name: (_worded(option.annotation), option.default) for option in options_of(function)
+        }
+        sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))  # type: ignore[arg-type]
     return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
 
 
@@ -101,7 +104,7 @@ class Config(Section):
         None,
         description="bytes of images above which they stay on disk; none = a quarter of free memory; changes no result",
     )
-    imbalance: _choice(IMBALANCES) = Field(
+    imbalance: _choice(IMBALANCES) = Field(  # type: ignore[valid-type]
         {"name": "natural"}, validate_default=True, description=_described(IMBALANCES) + "; of the pool"
     )
     embeddings: Text | None = Field(
@@ -114,7 +117,7 @@ class Config(Section):
         Field(min_length=1, description="one run each, compared pairwise"),
     ]
     initial_labels: Count = Field(description="labels before the first query")
-    initial_selection: _choice(FIRST_LABELS) = Field(
+    initial_selection: _choice(FIRST_LABELS) = Field(  # type: ignore[valid-type]
         {"name": "class_balanced"}, validate_default=True, description=_described(FIRST_LABELS)
     )
     query_size: Count = Field(description="labels bought per cycle")
@@ -126,7 +129,7 @@ class Config(Section):
     batch_size: Count = Field(description="of training; the last batch of an epoch may be smaller")
     pool_subset: Count | None = Field(None, description="random candidates per query; none = all")
     warm_start: bool = Field(description="carry weights and optimizer over, or restart from one initialisation")
-    augmentation: _choice(AUGMENTATIONS) = Field(
+    augmentation: _choice(AUGMENTATIONS) = Field(  # type: ignore[valid-type]
         {"name": "none"}, validate_default=True, description=_described(AUGMENTATIONS)
     )
     mean: Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
@@ -135,13 +138,13 @@ class Config(Section):
     std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several), Field(min_length=1)] | None = Field(
         None, description="likewise"
     )
-    precision: Literal[tuple(COMPUTE_DTYPES)] = Field(
+    precision: Literal[tuple(COMPUTE_DTYPES)] = Field(  # type: ignore[valid-type]
         "float32", description="of the network's convolutions, float32 or bfloat16; weights and losses are float32"
     )
-    model: _choice(MODELS) = Field(description=_described(MODELS))
-    optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))
-    recipe: _choice(RECIPES) = Field({"name": "supervised"}, validate_default=True, description=_described(RECIPES))
-    acquisition: _choice(ACQUISITIONS) = Field(description=_described(ACQUISITIONS))
+    model: _choice(MODELS) = Field(description=_described(MODELS))  # type: ignore[valid-type]
+    optimizer: _choice(OPTIMIZERS) = Field(description=_described(OPTIMIZERS))  # type: ignore[valid-type]
+    recipe: _choice(RECIPES) = Field({"name": "supervised"}, validate_default=True, description=_described(RECIPES))  # type: ignore[valid-type]
+    acquisition: _choice(ACQUISITIONS) = Field(description=_described(ACQUISITIONS))  # type: ignore[valid-type]
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -208,6 +211,7 @@ def load(name: str) -> Config:
         if not Path(name).is_file() or not name.endswith(".py"):
             raise InputError(f"--config={name}: there is no such file of Python code (NAME.py)")
         spec = importlib.util.spec_from_file_location("config_file", name)
+        assert spec and spec.loader  # of a file of that name there is one
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
@@ -246,7 +250,7 @@ def summary(name: str) -> str:
 
 def override(config: Config, assignments: list[str]) -> Config:
     """Applies `--config.section.key=value` arguments."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for assignment in assignments:
         if "\\udc" in ascii(assignment):  # bytes that are no text
             raise InputError(f"{assignment!a}: is not UTF-8; write it in UTF-8")

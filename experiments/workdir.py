@@ -67,7 +67,7 @@ def _changed(old, new):
 
 
 def _flat(values, prefix=""):
-    flat = {}
+    flat: dict = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

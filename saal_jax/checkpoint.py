@@ -62,7 +62,7 @@ def load_newest(directory):
 
     if not Path(directory).is_dir():
         return None
-    damaged = []
+    damaged: list[str] = []
     with _manager(directory) as manager:
         for cycle in sorted(manager.all_steps(), reverse=True):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())

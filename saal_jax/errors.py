@@ -8,7 +8,7 @@ class InputError(ValueError):
         super().__init__(" ".join(message.splitlines()))  # what is quoted may have several
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The message of a library's error, fit to be quoted in ours."""
     try:
         return " ".join(str(error).split())[:200] or type(error).__name__

@@ -43,6 +43,8 @@ def tell(labels: Labels, indices, answers, task=None) -> Labels:
         raise InputError(
             f"{size} candidates are not {regions} of each of {images} images: pass the task of these labels"
         )
+    before: list
+    structure: Any
     before, structure = jax.tree.flatten(parts_of(labels.values, indices, task))
     answers = [np.asarray(part) for part in ([answers] if len(before) == 1 else structure.flatten_up_to(answers))]
     for part, answer in zip(before, answers, strict=True):

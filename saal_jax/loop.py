@@ -42,7 +42,7 @@ class Protocol(NamedTuple):
 
     def epochs_of(self, num_labelled: int) -> int:
         """How often a cycle goes through so many labelled examples; the last time not to the end, where steps say."""
-        return self.epochs or -(-self.steps // -(-num_labelled // self.batch_size))
+        return self.epochs or -(-(self.steps or 1) // -(-num_labelled // self.batch_size))
 
 
 class Examples(NamedTuple):
@@ -233,9 +233,9 @@ def simulate(
     nothing is left to label. A yielded state is valid until the next step: its arrays are then donated.
     """
     progress = progress or _silent
-    for cycle in range(0 if state is None else state.cycle + 1, problem.protocol.cycles + 1):
+    for _ in range(0 if state is None else state.cycle + 1, problem.protocol.cycles + 1):
         begun = lap()
-        if cycle == 0:
+        if state is None:
             asked, known = first, nothing_known(problem.task, len(problem.pool.ids))
         elif state.labels.known.all():
             return

@@ -176,7 +176,8 @@ def make_epoch(step, ingredients):
     @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
     def compiled_epoch(state, images, labels, batches, num_steps, key, rates):
         def body(index, carry):
-            return gathering(*carry, images, labels, batches, index, key, rates)
+            state, total = carry
+            return gathering(state, total, images, labels, batches, index, key, rates)
 
         return jax.lax.fori_loop(0, num_steps, body, (state, jnp.zeros(())))
 

@@ -1,6 +1,7 @@
 """Recipes: what they train, what they offer, and that a run of any of them continues to the same bits."""
 
 from functools import partial
+from typing import get_args
 
 import chex
 import flax.linen as nn
@@ -13,7 +14,7 @@ from saal_jax import InputError
 from saal_jax.models import _functions as functions
 from saal_jax.models import small_cnn
 from saal_jax.models.layers import BatchNorm, Linear, Outputs
-from saal_jax.optimizers import SCHEDULES, adam, sgd
+from saal_jax.optimizers import SCHEDULES, Schedule, adam, sgd
 from saal_jax.preprocessing import crop_and_flip
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
@@ -185,6 +186,7 @@ def test_the_module_leaves_the_network_alone_when_told():
 
 
 def test_schedules():
+    assert get_args(Schedule) == tuple(SCHEDULES)
     assert [SCHEDULES["step"](epoch / 200) for epoch in (0, 159, 160, 199)] == [1, 1, 0.1, 0.1]
     assert SCHEDULES["cosine"](0) == 1 and SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
     rates = [SCHEDULES["one_cycle"](done) for done in (0, 0.15, 0.3, 0.65, 1)]

@@ -42,7 +42,9 @@ def most_typical(embeddings, clusters, labelled, k):
     """Positions of `min(k, number not labelled)` rows of `embeddings[M, D]` and their typicalities, in that order."""
     sizes, labels = np.bincount(clusters), np.bincount(clusters, labelled)
     order = np.lexsort((-sizes, labels))
-    left, chosen, found = np.where(labelled, -1, clusters), [], []
+    left: np.ndarray = np.where(labelled, -1, clusters)
+    chosen: list[int] = []
+    found: list[float] = []
     for group in (order[sizes[order] > _TOO_SMALL], order[sizes[order] <= _TOO_SMALL]):
         while np.isin(left, group).any() and len(chosen) < k:
             for cluster in group:

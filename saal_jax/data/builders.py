@@ -110,7 +110,7 @@ class _Info(tfds.core.DatasetInfo):
         """Does nothing: there is no bucket to ask, and asking leaves a temporary folder behind."""
 
 
-class _Writer(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Writer(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     def __init__(self, name, features, splits, data_dir):
         self.name = name
         self.VERSION = tfds.core.Version(VERSIONS[name])
@@ -131,7 +131,7 @@ class _Writer(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def _cifar(folder, archive, labels, train_files, test_file):
     """CIFAR's binary version: per example a byte for each of `labels` (key: file of names), then [3, 32, 32] pixels."""
     with tarfile.open(folder / archive) as tar:
-        files = {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
+        files = {Path(member.name).name: file.read() for member in tar if (file := tar.extractfile(member))}
     names = {key: [name for name in files[file].decode().split("\n") if name] for key, file in labels.items()}
     features = {
         "id": tfds.features.Text(),

@@ -24,7 +24,7 @@ def content_key(facts: Iterable[str], files: Iterable[Path]) -> str:
     for path in files:
         try:
             with open_file(path) as file:
-                key.update(file_digest(file, "sha256").digest())
+                key.update(file_digest(file, "sha256").digest())  # type: ignore[arg-type]
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); make it readable or remove it") from None
     return key.hexdigest()
@@ -47,7 +47,7 @@ def cached(key: str, cache_dir: str | None, names: Iterable[str], make: Callable
         pass
     arrays = list(make())
     try:
-        _write_whole(path, lambda file: np.savez(file, **dict(zip(names, arrays, strict=True))))
+        _write_whole(path, lambda file: np.savez(file, **dict(zip(names, arrays, strict=True))))  # type: ignore[arg-type]
     except OSError:
         pass  # read-only or full: the next load decodes again
     return arrays

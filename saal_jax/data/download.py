@@ -52,7 +52,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 def _open(url):
     """`urlopen` under a deadline: its own timeout covers neither name resolution nor a host's several addresses."""
-    answers = queue.SimpleQueue()
+    answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def ask():
         try:

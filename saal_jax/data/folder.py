@@ -42,7 +42,7 @@ def read(
     if not found:
         layout = "train/<class>/*.png and test/<class>/*.png, or as <class>/*.png"
         raise InputError(f"{path}: no images ({', '.join(image_files.SUFFIXES)}); lay them out as {layout}")
-    parts = {}
+    parts: dict = {}
     for name in sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest()):
         parts.setdefault(found[name][0], []).append(name)
     pair = resolve(split, test_split, {part: [len(names)] for part, names in sorted(parts.items())}, path)
@@ -123,7 +123,9 @@ def _tiny_imagenet(root, path):
 
 def _files(root, path):
     """The relative names of all files, links followed, hidden ones left out."""
-    found, waiting, visits = [], [(root, "", ())], Counter()
+    found: list[str] = []
+    waiting: list[tuple] = [(root, "", ())]
+    visits: Counter = Counter()
     while waiting:
         folder, prefix, above = waiting.pop()
         try:

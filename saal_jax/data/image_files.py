@@ -10,6 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -108,7 +109,7 @@ def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
 
 def stack(images: Iterable[np.ndarray], names: list[str], where: str) -> np.ndarray:
     """One array [N, H, W, C] of as many images as there are `names`; `InputError` at the first of another shape."""
-    stacked = None
+    stacked: Any = None
     for i, block in enumerate(blocks(images, names, where)):
         if stacked is None:
             stacked = _empty((len(names), *block.shape[1:]))

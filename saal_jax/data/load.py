@@ -133,7 +133,7 @@ def _is_folder(source):
 
 
 def _check_names(source, class_names):
-    seen = {}
+    seen: dict[str, str] = {}
     for name in class_names:
         _check_text(f"{source}: the class name", name)
         look = unicodedata.normalize("NFC", name).strip()

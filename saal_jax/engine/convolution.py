@@ -31,7 +31,7 @@ def as_matrix_products(fun, *, shared=True):
             return None
         groups = equation.params["feature_group_count"] * equation.params["batch_group_count"]
         return (
-            [_convolution(*inputs, groups, equation.outvars[0].aval.shape, equation.params)]
+            [_convolution(inputs[0], inputs[1], groups, equation.outvars[0].aval.shape, equation.params)]
             if shared or groups > 1
             else None
         )

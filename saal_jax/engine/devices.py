@@ -77,7 +77,7 @@ def read_rows(array, rows, mesh: Mesh | None):
         return jnp.asarray(array[rows])
     sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
     shape = (len(rows), *array.shape[1:])
-    return jax.make_array_from_callback(shape, sharding, lambda part: np.asarray(array[rows[part[0]]]))
+    return jax.make_array_from_callback(shape, sharding, lambda part: np.asarray(array[rows[part[0]]]))  # type: ignore[index]
 
 
 def split_rows(tree, mesh: Mesh | None):

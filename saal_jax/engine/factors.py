@@ -41,7 +41,7 @@ def value_and_factors(fun, params, *args):
 
         def tapped(others_now, taps):
             """`fun` with zeros added behind every factored layer: their gradients are what arrives there."""
-            entering = {}
+            entering: dict = {}
 
             def replace(equation, inputs):
                 index = layers_behind.get(equation.outvars[0]) if equation.outvars else None

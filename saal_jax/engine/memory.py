@@ -79,7 +79,7 @@ def _bytes_per_example(fun, structure, leaves, size):
 
 def _peak(jaxpr):
     """Bytes alive at the worst moment, beside the inputs."""
-    last_use = {}
+    last_use: dict = {}
     for number, equation in enumerate(jaxpr.eqns):
         last_use.update((atom, number) for atom in _variables((*equation.outvars, *equation.invars)))
     last_use.update((atom, None) for atom in _variables(jaxpr.outvars))

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
     >>> score_pool(lambda scale, chunk: {"sum": chunk.sum(1), "first": chunk[:, 0]}, 2.0, jnp.ones((2, 3)))
     {'first': array([1., 1.], dtype=float32), 'sum': array([3., 3.], dtype=float32)}
     """
-    sizes = {leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in jax.tree.leaves(pool)}
+    sizes: set[Any] = {leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in jax.tree.leaves(pool)}
     if len(sizes) != 1 or None in sizes:
         raise InputError("pool must be an array, or a pytree of arrays, that all have the same leading axis N")
     (size,) = sizes
@@ -93,8 +94,8 @@ def score_available(
     finite = [np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(found)]
     wrong = positions[~np.all(finite, axis=0)]
     if wrong.size:
-        listed = [f"{names[at // regions]}{f'#{at % regions}' * (regions > 1)}" for at in wrong[:5]]
-        listed = ", ".join(listed) + ", ..." * (wrong.size > 5)
+        first = [f"{names[at // regions]}{f'#{at % regions}' * (regions > 1)}" for at in wrong[:5]]
+        listed = ", ".join(first) + ", ..." * (wrong.size > 5)
         raise InputError(
             f"{wrong.size} of {positions.size} scores are not finite, of examples {listed}: the weights have diverged "
             "(lower optimizer.learning_rate) or these images are extreme (leave them out)"

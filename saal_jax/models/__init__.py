@@ -1,7 +1,7 @@
 """The networks, by name, as pure functions. Flax's layers are used in this folder and nowhere else."""
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax.numpy as jnp
 from annotated_types import Ge, Le, Lt
@@ -17,8 +17,8 @@ Rate = Annotated[float, Ge(0), Lt(1)]
 class Weights(NamedTuple):
     """`params` are trained (and perturbed); `batch_stats` are the running statistics, empty without BatchNorm."""
 
-    params: dict
-    batch_stats: dict
+    params: Any
+    batch_stats: Any
 
 
 class Model(NamedTuple):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.keys import named
-from saal_jax.models import Model, Weights
+from saal_jax.models import Weights
 from saal_jax.models.loss_prediction import loss_prediction_module
 from saal_jax.recipes.supervised import network_offers
 from saal_jax.training import Recipe, TrainState, make_epoch, make_step, train
@@ -107,5 +107,5 @@ def module_offers(ingredients, module) -> dict:
         return module.apply(weights.params["module"], outputs(weights, normalize(images)).stages)
 
     sample = model.sample and (lambda weights, images, key: model.sample(network_of(weights), images, key))
-    network = Model(init=None, outputs=outputs, outputs_train=None, sample=sample)
+    network = model._replace(outputs=outputs, sample=sample)
     return network_offers(network, ingredients) | {"predicted_loss": predicted_loss}

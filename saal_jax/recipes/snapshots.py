@@ -53,7 +53,9 @@ def snapshots(
 
     def init(key):
         state = alone.init(key)
-        weights = SnapshotWeights(*state.weights, (state.weights,) * (count - 1), state.weights)
+        weights = SnapshotWeights(
+            state.weights.params, state.weights.batch_stats, (state.weights,) * (count - 1), state.weights
+        )
         return TrainState(weights, state.opt_state)
 
     def train_network(key, state, training, progress=None):
@@ -75,7 +77,9 @@ def snapshots(
             average = jax.tree.map(lambda *leaves: sum(leaves) / count, *(weights.params for weights in kept))
         shapes = trained.weights.batch_stats
         averaged = Weights(average, statistics(named(key, "statistics"), average, shapes, training))
-        return TrainState(SnapshotWeights(*trained.weights, tuple(kept[1:]), averaged), opt_state), loss
+        return TrainState(
+            SnapshotWeights(trained.weights.params, trained.weights.batch_stats, tuple(kept[1:]), averaged), opt_state
+        ), loss
 
     def statistics(key, params, shapes, training):
         """Batch statistics of these weights: the mean over the batches of one epoch, in training mode, augmented."""

@@ -24,7 +24,7 @@ class Selection(NamedTuple):
     """Positions in the data set, `indices[k]` int32 padded with -1, and how many of them are chosen, `count`."""
 
     indices: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # tuples have a method of that name
 
 
 def _selector(select):

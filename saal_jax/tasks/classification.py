@@ -26,7 +26,7 @@ def classification(num_classes: int, augmentation=unchanged) -> Task:
         most_likely,
         augment,
         logits_and_labels,
-        lambda measured: accuracies(*measured, num_classes),
+        lambda measured: accuracies(measured[0], measured[1], num_classes),
         headline="test_accuracy",
         empty=lambda size: np.full(size, UNKNOWN, np.int32),
         strata=lambda labels: labels,
@@ -88,7 +88,8 @@ def accuracies(logits, labels, num_classes: int) -> dict:
 
 def check_outputs(outputs, size):
     """Refuses what is not logits `[size, C]`."""
-    shape, dtype = getattr(outputs, "shape", ()), getattr(outputs, "dtype", np.dtype(int))
+    shape: tuple = getattr(outputs, "shape", ())
+    dtype = getattr(outputs, "dtype", np.dtype(int))
     if len(shape) != 2 or shape[0] != size or not shape[1] or not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(
             f"apply_fn gave {described(outputs)} for a batch of {size}: it must return logits of shape [{size}, C], "
@@ -107,7 +108,7 @@ def check_labels(labels, size, outputs):
 
 
 for _loss_fn in (cross_entropy, cross_entropy_by_differences):
-    _loss_fn.check_outputs, _loss_fn.check_labels = check_outputs, check_labels
+    vars(_loss_fn).update(check_outputs=check_outputs, check_labels=check_labels)
 
 
 def _integers(labels, size):
