@@ -47,7 +47,7 @@ def command(stopped: str):
     return decorate
 
 
-def warn(message):
+def warn(message: str):
     """One line to standard error."""
     _say(f"warning: {message}")
 
@@ -62,7 +62,7 @@ def check():
 def given_path(flag: str, text: str) -> Path: ...
 @overload
 def given_path(flag: str, text: None) -> None: ...
-def given_path(flag, text):
+def given_path(flag: str, text: str | None):
     """The path that a flag was given, with its `~` written out; None where it was not given."""
     from saal_jax.errors import InputError
     from saal_jax.paths import user_path

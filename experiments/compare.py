@@ -5,6 +5,7 @@ compared with Random under the same. Finished runs are read, unfinished ones con
 """
 
 from experiments import command
+from experiments.schema import Config
 
 if __name__ == "__main__":
     command.stop_while_loading()
@@ -45,7 +46,7 @@ COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random
 
 
 @command.command(stopped="stopped; the same command continues after the last finished cycle")
-def main(argv=None):
+def main(argv: list[str] | None = None):
     """Reads the command line, runs what is missing, prints the table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, help="a name, or the path of a file; its acquisition is replaced")
@@ -93,7 +94,7 @@ def _part(names, part):
     return names[int(number) - 1 :: int(parts)]
 
 
-def trials_of(base, methods) -> dict:
+def trials_of(base: Config, methods: list) -> dict:
     """The config of every method, and of Random under each recipe that is used, by `recipe/method`."""
     trials, base = {}, base.but(acquisition={"name": "random"})  # and with that, every other at its own defaults
     for method in methods:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from experiments.setup import Setup
 from saal_jax.engine.memory import bytes_per_example, on_disk
 from saal_jax.engine.sweep import equal_chunk_size, score_available
 from saal_jax.keys import make_key
@@ -38,7 +39,7 @@ class Cost(NamedTuple):
         )
 
 
-def estimate(setup, starts) -> Cost:
+def estimate(setup: Setup, starts: dict) -> Cost:
     """The cost of going on from the cycles in `starts` (by seed), from a few epochs on the first labels and a query."""
     problem = setup.problem
     protocol, recipe, pool, test = problem.protocol, problem.recipe, problem.pool, problem.test
@@ -48,7 +49,7 @@ def estimate(setup, starts) -> Cost:
     cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
     labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
     most = [min(images, count) for count in labelled]  # images, if no two of the regions are of the same
-    steps = sum(protocol.steps or protocol.epochs * -(-count // protocol.batch_size) for count in most)
+    steps = sum(protocol.steps or (protocol.epochs or 1) * -(-count // protocol.batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
     tested = len(cycles) * len(test.labels)

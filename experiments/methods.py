@@ -88,7 +88,7 @@ def _code(names):
 
 
 @command.command(stopped="stopped")
-def main(argv=None):
+def main(argv: list[str] | None = None):
     """Prints the document."""
     argparse.ArgumentParser(prog="python -m experiments.methods", description=__doc__).parse_args(argv)
     print(document())

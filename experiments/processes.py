@@ -9,6 +9,7 @@ import pickle
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -78,7 +79,7 @@ def check_platforms():
         ) from None
 
 
-def on_first(function, *args):
+def on_first(function: Callable, *args):
     """Calls `function` in process 0 only; returns its result, or raises its exception, in every process."""
     if not jax.distributed.is_initialized():
         return function(*args)
@@ -104,7 +105,7 @@ def _from_first(data):
     return np.asarray(broadcast_one_to_all(data))
 
 
-def agree(what, value):
+def agree(what: str, value: Any):
     """Refuses, in all processes, a `value` that is not the same in all."""
     digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
     others = np.flatnonzero((process_allgather(digest[None]) != digest).any((1, 2)))
@@ -112,7 +113,7 @@ def agree(what, value):
         raise InputError(f"process {jax.process_index()} and process {others[0]} have different {what}")
 
 
-def end(main):
+def end(main: Callable):
     """Ends this process with the status of `main()`.
 
     One that a signal has stopped ends at once: threads may still be at work. So does one of several that fails: JAX

@@ -5,6 +5,7 @@ named, and draws all curves into one picture.
 """
 
 from experiments import command
+from saal_jax.typing import Array
 
 if __name__ == "__main__":
     command.stop_while_loading()
@@ -63,7 +64,7 @@ def _curves(rows, column):
     return found
 
 
-def area(num_labelled, accuracy) -> float:
+def area(num_labelled: Array, accuracy: Array) -> float:
     """Area under the learning curve divided by its width: the mean accuracy over the labels bought, in percent."""
     if len(num_labelled) == 1:
         return float(accuracy[0])
@@ -117,12 +118,12 @@ def table(runs: dict) -> str:
     return "\n".join(lines)
 
 
-def mean_sd(values) -> str:
+def mean_sd(values: np.ndarray) -> str:
     """Mean and standard deviation."""
     return f"{values.mean():.2f} +- {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
-def interval(differences) -> str:
+def interval(differences: Array) -> str:
     """Mean and half the width of its 95 % confidence interval (t)."""
     from scipy import stats
 
@@ -164,7 +165,7 @@ def _band(curves):
 
 
 @command.command(stopped="stopped")
-def main(argv=None):
+def main(argv: list[str] | None = None):
     """Reads the command line, draws and prints."""
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__.splitlines()[0])
     parser.add_argument("workdir", nargs="+", help="finished runs; the last one is what the others are compared with")

@@ -1,6 +1,8 @@
 """Runs an active-learning experiment, or continues one: `python -m experiments.run --config=NAME`."""
 
 from experiments import command
+from experiments.schema import Config
+from experiments.setup import Setup
 
 if __name__ == "__main__":
     command.stop_while_loading()
@@ -30,7 +32,7 @@ from saal_jax.loop import State, seed_key, simulate
 
 
 @command.command(stopped="stopped; the same command continues after the last finished cycle")
-def main(argv=None):
+def main(argv: list[str] | None = None):
     """Reads the command line and runs."""
     arguments, assignments = _parse(argv)
     keep_memory()
@@ -87,7 +89,7 @@ def _parse(argv):
     return arguments, rest
 
 
-def run(config, directory, data_dir=None, dry_run=False):
+def run(config: Config, directory: Path, data_dir: Path | None = None, dry_run: bool = False):
     """Runs, or continues, every seed to its last cycle; records after each cycle."""
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--workdir={directory} is a file: name a directory")
@@ -129,7 +131,7 @@ def _start(config, found):
     return None if everything or cycle >= config.cycles else cycle + 1
 
 
-def run_seed(seed, config, setup, directory, records, found):
+def run_seed(seed: int, config: Config, setup: Setup, directory: Path, records: dict, found: Any):
     """Goes through the cycles of one seed; a cycle counts once its checkpoint is on disk."""
     key, problem, state, history = seed_key(seed), setup.problem, None, []
     if found:
@@ -222,7 +224,7 @@ class _Bars:
         self.phase, self.bar = None, None
 
 
-def finish(directory, config, records):
+def finish(directory: Path, config: Config, records: dict):
     """Writes the tables once more, draws the curve beside the released one, and prints the summary."""
     tables.write_tables(directory, config, records)
     curves = {directory.name: report.read_curves(directory)}

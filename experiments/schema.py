@@ -69,7 +69,7 @@ def _worded(annotation):
     return annotation
 
 
-def options_of(function):
+def options_of(function: Callable):
     """The keyword-only parameters of a function, each with its type and its default."""
     options = [
         option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY

@@ -1,7 +1,8 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 
 from experiments.environment import environment
 from experiments.processes import on_first
+from experiments.schema import Config
 from saal_jax import data
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
@@ -24,6 +26,7 @@ from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
 from saal_jax.training import Recipe
+from saal_jax.typing import Array
 
 
 class Setup(NamedTuple):
@@ -44,25 +47,25 @@ class Setup(NamedTuple):
         of = classes, len(self.class_names), task.regions
         return first_labels(seed_key(seed), self.select_first, k, pool, *of)
 
-    def oracle(self, indices):
+    def oracle(self, indices: Array):
         """The true labels of these candidates, and no other part of the answers."""
         return parts_of(self.answers, indices, self.problem.task)
 
 
-def build(config, data_dir) -> Setup:
+def build(config: Config, data_dir: Path | None) -> Setup:
     """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
     loaded = data.load(
         config.dataset,
         split=config.split,
         test_split=config.test_split,
-        data_dir=data_dir,
+        data_dir=None if data_dir is None else str(data_dir),
         image_size=config.image_size,
         max_resident=config.max_resident or on_first(free_bytes) // 4,
     )
     train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
     channels = images.shape[-1]
-    mean, std = config.mean, config.std
+    mean, std = list(config.mean or ()), list(config.std or ())
     if not (mean and std):
         means, stds = mean_and_std(images)
         mean, std = mean or means, std or [max(value, 1e-3) for value in stds]
@@ -89,8 +92,8 @@ def build(config, data_dir) -> Setup:
             "model": {**_model(config), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
-            "mean": list(mean),
-            "std": list(std),
+            "mean": mean,
+            "std": std,
             "data": digest,
             "pool_size": len(train.labels) * problem.task.regions,
             "class_names": list(loaded.class_names),
@@ -116,7 +119,7 @@ def _check_memory(config, num_classes, image_shape):
         )
 
 
-def recipe_of(config, num_classes, image_shape, mean, std) -> Recipe:
+def recipe_of(config: Config, num_classes: int, image_shape: tuple, mean: Any, std: Any) -> Recipe:
     """The config's recipe, for all devices there are. Nothing is computed yet."""
     optimizer, augmentation, recipe = (
         getattr(config, key).model_dump() for key in ("optimizer", "augmentation", "recipe")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def _text(value):
     return value if isinstance(value, int | str) else f"{value:.6f}"
 
 
-def write_csv(path: Path, header, rows):
+def write_csv(path: Path, header: Sequence, rows: Iterable):
     """A table, written whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

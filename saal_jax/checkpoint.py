@@ -15,13 +15,14 @@ import numpy as np
 from flax import serialization
 
 from saal_jax.errors import InputError, one_line
+from saal_jax.typing import PyTree
 
 _KEPT = 2
 _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE)  # no sign of damage
 _MARGIN = 2**20  # bytes for the files around the arrays
 
 
-def save(directory, cycle: int, state, record: dict):
+def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict):
     """Writes `state` (a pytree of arrays) and `record` (JSON) as the checkpoint of `cycle`, and keeps the last two.
 
     Returns only when everything is on disk; until then the one before stays the newest. Of several processes one alone
@@ -53,7 +54,7 @@ def save(directory, cycle: int, state, record: dict):
             raise OSError(errno.EIO, "the checkpoint was not saved", str(directory))
 
 
-def load_newest(directory):
+def load_newest(directory: str | os.PathLike):
     """`(cycle, tree, record)` of the newest checkpoint whose digest fits, or None where there is none at all.
 
     Warns of each damaged one, and raises InputError where all are damaged: nothing is begun anew over them.
@@ -99,13 +100,13 @@ def _check_files(folder):
             raise ValueError(f"{path.name} is no regular file")
 
 
-def saved_seeds(root) -> list[int]:
+def saved_seeds(root: str | os.PathLike) -> list[int]:
     """The seeds that have a folder of checkpoints, `seed_N`, below `root`."""
     names = (run.name.removeprefix("seed_") for run in Path(root).glob("seed_*"))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def into(target, tree):
+def into(target: PyTree, tree: PyTree):
     """`tree`, as `load_newest` returns it, in the structure of `target`."""
     return serialization.from_state_dict(target, tree)
 
@@ -133,7 +134,7 @@ def _manager(directory, *, writes=False):
         logger.setLevel(level)
 
 
-def digests(tree) -> dict:
+def digests(tree: PyTree) -> dict:
     """The first 16 hex digits of a SHA-256 over type, shape and bytes of each array of a pytree, by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(serialization.to_state_dict(tree))
     return {

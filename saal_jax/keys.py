@@ -39,7 +39,7 @@ def of_each(key: jax.Array, ids: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
 
 
-def restore_key(data) -> jax.Array:
+def restore_key(data: jax.Array) -> jax.Array:
     """The key whose `jax.random.key_data` is `data`; `InputError` where that is one of another generator."""
     if data.shape != (2,):
         raise InputError(

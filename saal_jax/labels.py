@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from saal_jax.errors import InputError
+from saal_jax.typing import Array, PyTree
 
 
 class Labels(NamedTuple):
@@ -17,12 +18,12 @@ class Labels(NamedTuple):
     values: Any
 
 
-def nothing_known(task, size: int) -> Labels:
+def nothing_known(task: Any, size: int) -> Labels:
     """The labels of `size` examples before the first answer."""
     return Labels(np.zeros(size * task.regions, bool), task.empty(size))
 
 
-def tell(labels: Labels, indices, answers, task=None) -> Labels:
+def tell(labels: Labels, indices: Array, answers: PyTree, task: Any = None) -> Labels:
     """`labels` with the `answers` (pytree of arrays `[k, ...]`) for candidates at `indices[k]`; replaces older ones.
 
     `task` may be left out where images are bought as a whole; else it says how the answer for a region, a part of a
@@ -63,7 +64,7 @@ def tell(labels: Labels, indices, answers, task=None) -> Labels:
     return Labels(known, after)
 
 
-def parts_of(labels, indices, task=None):
+def parts_of(labels: PyTree, indices: Array, task: Any = None):
     """Of `labels`, a pytree of arrays of numpy `[N, ...]`, the answers `[k, ...]` for the candidates at `indices[k]`:
     what an oracle returns that knows all of them.
     """

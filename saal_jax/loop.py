@@ -21,6 +21,7 @@ from saal_jax.labels import Labels, nothing_known, parts_of, tell
 from saal_jax.pool import Pool, Query, any_region, candidate_ids, stable_ids, subset
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
+from saal_jax.typing import Array, Images, Progress, PyTree
 
 EVALUATION_CHUNK = 500
 _OUTPUT_BYTES = 2**28  # of what a network returns for a chunk
@@ -100,7 +101,7 @@ class Cycle(NamedTuple):
     peak_bytes: dict
 
 
-def make_pool(images, names, embeddings=None) -> Pool:
+def make_pool(images: Images, names: np.ndarray, embeddings: np.ndarray | None = None) -> Pool:
     """Puts images `[N, H, W, C]` on the device, unless they lie on disk, and numbers them by their names `[N]`."""
     return Pool(on_device(images), stable_ids(names), names, embeddings)
 
@@ -127,7 +128,9 @@ def first_labels(
     return Asked(chosen, np.full(len(chosen), np.nan), None, {})
 
 
-def fit(key: jax.Array, problem: Problem, labels: Labels, state: State | None = None, progress=None):
+def fit(
+    key: jax.Array, problem: Problem, labels: Labels, state: State | None = None, progress: Progress | None = None
+) -> tuple[State, dict]:
     """Trains on what is known, from the weights of the cycle before or anew; returns `(State, metrics)`.
 
     Args:
@@ -160,7 +163,7 @@ def _fit(key, problem, labels, state, progress):
     return State(cycle, trained, labels), metrics, (after_training, lap())
 
 
-def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Training:
+def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> Training:
     """What a cycle trains on: images of which any region is known; `before[N * R]` was known in the cycle before."""
     protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.values)
     size = len(problem.pool.ids)
@@ -180,7 +183,9 @@ def make_training(problem: Problem, labels: Labels, before, cycle: int) -> Train
     )
 
 
-def ask(key: jax.Array, problem: Problem, state: State, oracle: Callable | None = None, progress=None) -> Asked:
+def ask(
+    key: jax.Array, problem: Problem, state: State, oracle: Callable | None = None, progress: Progress | None = None
+) -> Asked:
     """Chooses what to label next, by what the trained model makes of the examples that are not known.
 
     `oracle(indices) -> answers` is for acquisitions that look at answers, which only a simulation has. One that needs
@@ -224,7 +229,12 @@ def answers_for(acquire: Callable, oracle: Callable | None) -> dict:
 
 
 def simulate(
-    key: jax.Array, problem: Problem, first: Asked, oracle: Callable, state: State | None = None, progress=None
+    key: jax.Array,
+    problem: Problem,
+    first: Asked,
+    oracle: Callable,
+    state: State | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Cycle]:
     """Yields a `Cycle` after every cycle from the first (or the one after `state`) to the last of the protocol.
 
@@ -252,7 +262,7 @@ def _by_phase(values):
     return dict(zip(("query", "train", "test"), values, strict=True))
 
 
-def predict(problem: Problem, weights, indices):
+def predict(problem: Problem, weights: PyTree, indices: Array):
     """The model's own answers for the candidates at `indices[k]`, a pytree of arrays `[k, ...]`."""
     task, recipe, pool = problem.task, problem.recipe, problem.pool
     images, rows = np.asarray(indices), np.arange(len(indices))
@@ -263,16 +273,16 @@ def predict(problem: Problem, weights, indices):
     return parts_of(_over_chunks(score_fn, recipe, "apply", weights, (pool.images[images], None)), rows, task)
 
 
-def evaluate(problem: Problem, weights, progress=None) -> dict:
+def evaluate(problem: Problem, weights: PyTree, progress: Progress | None = None) -> dict:
     """What the task measures on the test images and, where the recipe has a teacher, the headline of that."""
     task, test, recipe = problem.task, problem.test, problem.recipe
-    report = progress and (lambda done: progress("test", done, test.images.shape[0]))
+    progress, total = progress or _silent, test.images.shape[0]
 
-    def measured(offer, progress=None):
+    def measured(offer, report=None):
         score_fn = _measuring(recipe.offers[offer], task.measure)
-        return task.summarize(_over_chunks(score_fn, recipe, offer, weights, tuple(test), progress))
+        return task.summarize(_over_chunks(score_fn, recipe, offer, weights, tuple(test), report))
 
-    metrics = measured("apply", report)
+    metrics = measured("apply", lambda done: progress("test", done, total))
     if "teacher" in recipe.offers:
         metrics["teacher_" + task.headline.removeprefix("test_")] = measured("teacher")[task.headline]
     return metrics

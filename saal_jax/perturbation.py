@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from saal_jax.typing import PyTree
+
 _GUARD = 1e-12  # the released programs' guard: at zero gradient the weights stay where they are
 
 
-def ascend(params, gradients, rho, *, adaptive: bool):
+def ascend(params: PyTree, gradients: PyTree, rho: float | jax.Array, *, adaptive: bool):
     """Returns `params` moved by `rho` along the (adaptive) unit gradient; one global norm over all leaves.
 
     Plain (SAM, Foret et al. 2021, eq. 2): `w + rho g / (|g| + 1e-12)`.

@@ -9,6 +9,7 @@ import numpy as np
 
 from saal_jax.errors import InputError
 from saal_jax.select.selectors import Selection, random_k
+from saal_jax.typing import Array, Key
 
 
 class Pool(NamedTuple):
@@ -60,7 +61,7 @@ class Acquired(NamedTuple):
     metrics: dict = {}
 
 
-def embed(query, features, mask) -> np.ndarray:
+def embed(query: Query, features: Callable, mask: Array) -> np.ndarray:
     """Embeddings `[N, D]` of the examples in `mask`: the user's own, or what the recipe's `features` gives."""
     if len(mask) != len(query.pool.ids):
         raise InputError("embeddings are of whole images, but regions of them are bought: choose what scores regions")
@@ -69,24 +70,24 @@ def embed(query, features, mask) -> np.ndarray:
     return query.sweep(features, query.weights, query.pool.images, mask)
 
 
-def stable_ids(names):
+def stable_ids(names: Any):
     """`uint32[N]` numbers of the examples' names, the same whatever their order: what random draws are folded with."""
     return np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
 
 
-def candidate_ids(pool, regions):
+def candidate_ids(pool: Pool, regions: int):
     """`uint32[N * R]` numbers of the candidates: those of the images, or of `name#region` where R is above 1."""
     if regions == 1:
         return pool.ids
     return stable_ids(f"{name}#{region}" for name in pool.names for region in range(regions))
 
 
-def any_region(mask, size):
+def any_region(mask: Array, size: Any):
     """`[N]` of a mask of candidates `[N * R]`: the `size` images of which at least one region is in it."""
     return mask.reshape(size, -1).any(axis=1)
 
 
-def subset(key, ids, available, size):
+def subset(key: Key, ids: Array, available: Array, size: Any):
     """The mask `available` restricted to a random `size` of its candidates, by their `ids`; all of them for `None`."""
     if size is None:
         return available

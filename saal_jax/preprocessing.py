@@ -1,7 +1,7 @@
 """From stored uint8 images to what a network sees."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,16 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from saal_jax.data.on_disk import blocks
+from saal_jax.typing import Images, Key
 
 
-def normalize(images, mean, std):
+def normalize(images: Images, mean: Any, std: Any) -> jax.Array:
     """uint8 `[B, H, W, C]` to float32 `(images / 255 - mean) / std`, with `mean[C]` and `std[C]` of the 0..1 range."""
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return (images.astype(jnp.float32) / 255 - mean[None, None, None]) / std[None, None, None]
 
 
-def mean_and_std(images) -> tuple[list[float], list[float]]:
+def mean_and_std(images: Images) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of uint8 `[N, H, W, C]`, in memory or on disk, in the 0..1 range.
 
     From exact sums, so that they are the same however the images are read.
@@ -36,7 +37,7 @@ def mean_and_std(images) -> tuple[list[float], list[float]]:
     return [total / count / 255 for total, _ in pairs], [math.sqrt(spread) / count / 255 for _, spread in pairs]
 
 
-def crop_and_flip(key, images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4):
+def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4):
     """Each image shifted at random by up to `padding` pixels (black comes in) and mirrored with probability 1/2."""
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
@@ -50,7 +51,7 @@ def crop_and_flip(key, images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4):
     return jax.vmap(augment)(jax.random.split(key, len(images)), padded)
 
 
-def unchanged(key, images):
+def unchanged(key: Key, images: Images):
     """No augmentation."""
     del key
     return images

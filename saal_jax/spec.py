@@ -5,8 +5,11 @@ An option is a keyword-only argument of the function of that name; what an acqui
 
 import functools
 import inspect
+import os
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from saal_jax import checkpoint
 from saal_jax.acquisitions import ACQUISITIONS
@@ -19,6 +22,7 @@ from saal_jax.preprocessing import AUGMENTATIONS, normalize
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.tasks.classification import classification
 from saal_jax.training import Ingredients, Recipe
+from saal_jax.typing import ApplyFn, PyTree
 
 
 def call(registry: dict, options: dict, *args, **more):
@@ -43,12 +47,12 @@ def make_recipe(
     model: dict,
     num_classes: int,
     image_shape: tuple,
-    mean,
-    std,
+    mean: Any,
+    std: Any,
     *,
     optimizer: dict | None = None,
     augmentation: dict | None = None,
-    mesh=None,
+    mesh: Mesh | None = None,
 ) -> Recipe:
     """The recipe with model and optimizer, for the devices of `mesh`. Nothing is computed yet."""
     augment = bound(AUGMENTATIONS, augmentation or {"name": "none"})
@@ -107,7 +111,7 @@ def _by_name(acquire, name):
     return named
 
 
-def load_model(workdir, seed: int | None = None):
+def load_model(workdir: str | os.PathLike, seed: int | None = None) -> tuple[ApplyFn, PyTree]:
     """Loads the last trained model of a run, to score or classify images of one's own.
 
     Args:

@@ -1,11 +1,14 @@
 """What many acquisitions have in common: a score of each example for itself, then a selector."""
 
+from collections.abc import Callable
+
 from saal_jax.keys import named, of_each
 from saal_jax.pool import Acquired
 from saal_jax.select.selectors import top_k
+from saal_jax.typing import ScoreFn
 
 
-def scored(score_fn, select=top_k):
+def scored(score_fn: ScoreFn, select: Callable = top_k):
     """Scores all that is available by `score_fn(weights, images) -> [B]` (`[B, R]` of regions), then selects."""
 
     def acquire(query):
@@ -15,7 +18,7 @@ def scored(score_fn, select=top_k):
     return acquire
 
 
-def sampled(score, sample_logits, samples):
+def sampled(score: Callable, sample_logits: Callable, samples: int):
     """The largest `score(logits[B, T, C]) -> [B]` of logits that are sampled with a key of each image's own."""
 
     def score_fn(state, chunk):

@@ -4,6 +4,8 @@ Cost: 1 forward pass per example.
 Scales: time N k (C + D), memory N (C + D).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +15,7 @@ from saal_jax.select.selectors import gradient_kmeans_plusplus
 from saal_jax.tasks.classification import residuals
 
 
-def badge(apply, features):
+def badge(apply: Callable, features: Callable):
     """k-means++ on the gradients of the loss, at the predicted class, by the weights of the last layer.
 
     Such a gradient is the outer product of softmax(logits) - onehot(argmax) and the penultimate features. Its norm is

@@ -4,6 +4,7 @@ Cost: `samples` forward passes per example; of an ensemble one for each member.
 Scales: time N log N, memory N.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 from annotated_types import Ge, Le
@@ -12,7 +13,7 @@ from saal_jax.acquisitions._scored import sampled
 from saal_jax.scores import uncertainty
 
 
-def bald(sample_logits, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
+def bald(sample_logits: Callable, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
     """The images whose label has the most mutual information with the weights.
 
     Where the recipe samples by dropout, that is on the pooled features before the linear layer; an ensemble needs none.

@@ -4,6 +4,8 @@ Cost: 1 forward pass per example, of the labelled ones too; none where the embed
 Scales: time N (L + k) D, memory N D.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from saal_jax.keys import named
@@ -11,7 +13,7 @@ from saal_jax.pool import Acquired, embed
 from saal_jax.select.selectors import k_center
 
 
-def core_set(features):
+def core_set(features: Callable):
     """One after the other the image whose penultimate features (or embedding) are farthest from all labelled ones.
 
     It has no scores: how far an image is depends on what was chosen before it.

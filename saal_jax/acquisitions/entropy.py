@@ -4,11 +4,13 @@ Cost: 1 forward pass per example.
 Scales: time N log N, memory N.
 """
 
+from collections.abc import Callable
+
 from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import uncertainty
 
 
-def entropy(apply):
+def entropy(apply: Callable):
     """The images of the largest entropy of the predicted probabilities."""
 
     def score_fn(weights, images):

@@ -4,13 +4,15 @@ Cost: 4 forward passes per example; with labels=expected 1 + 3 C.
 Scales: time N, and with labels=expected N C; memory one gradient, or C, per example in flight.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import bound
+from saal_jax.tasks.task import Task
 
 
-def gradient_norm(apply, task, *, labels: Literal["pseudo", "expected"] = "pseudo"):
+def gradient_norm(apply: Callable, task: Task, *, labels: Literal["pseudo", "expected"] = "pseudo"):
     """The images of the largest gradient of the loss over all weights, at the pseudo label, or in expectation over the
     labels under the model's own probabilities.
     """

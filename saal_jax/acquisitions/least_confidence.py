@@ -4,6 +4,7 @@ Cost: 1 forward pass per example.
 Scales: time N log N, or N k for `kmeans_plusplus`; memory N.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from saal_jax.acquisitions._scored import scored
@@ -11,7 +12,7 @@ from saal_jax.scores import uncertainty
 from saal_jax.select import selectors
 
 
-def least_confidence(apply, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k"):
+def least_confidence(apply: Callable, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k"):
     """The images of the smallest largest probability.
 
     `select="kmeans_plusplus"` spreads the choice over the range of that score, as SAAL does over its own: what is left

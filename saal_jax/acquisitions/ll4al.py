@@ -4,9 +4,11 @@ Cost: 1 forward pass per example.
 Scales: time N log N, memory N.
 """
 
+from collections.abc import Callable
+
 from saal_jax.acquisitions._scored import scored
 
 
-def ll4al(predicted_loss):
+def ll4al(predicted_loss: Callable):
     """The images of the largest predicted loss."""
     return scored(predicted_loss)

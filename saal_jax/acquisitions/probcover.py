@@ -5,6 +5,7 @@ Scales: time (N + L)^2 D, whatever k; memory N D, and 64 MiB of distances.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,12 @@ from saal_jax.pool import Acquired, embed
 from saal_jax.select.clustering import kmeans, shuffled, unit
 from saal_jax.select.distances import over_blocks, squared_to
 from saal_jax.select.selectors import selected
+from saal_jax.typing import Array
 
 _PURE = 0.95  # of the balls
 
 
-def probcover(features):
+def probcover(features: Callable):
     """One after the other the image whose ball of radius delta holds the most images that no ball covers yet.
 
     Features are penultimate ones (or the user's embeddings), scaled to length 1. delta is the largest at which 95 % of
@@ -49,7 +51,7 @@ def probcover(features):
     return acquire
 
 
-def purity_radius(distances):
+def purity_radius(distances: Array):
     """The largest radius at which 95 % of the open balls are pure, from the `distances[M]` to another cluster.
 
     A ball is pure just if its radius is no larger than the distance from its centre to the nearest example of another
@@ -63,7 +65,7 @@ def purity_radius(distances):
 
 
 @jax.jit
-def other_cluster(embeddings, clusters):
+def other_cluster(embeddings: Array, clusters: Array):
     """Distance `[N]` from each row of `embeddings[N, D]` to the nearest one of another cluster; -1 is no cluster."""
 
     def visit(nearest, rows, valid, squared):
@@ -75,7 +77,7 @@ def other_cluster(embeddings, clusters):
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def cover(embeddings, available, labelled, squared_delta, k):
+def cover(embeddings: Array, available: Array, labelled: Array, squared_delta: float, k: int):
     """Greedy cover by open balls: `(indices[k], covered[N], degrees[N])`, the degrees before anything is chosen.
 
     The degree of a row is how many uncovered rows are in its ball. It is counted once, and lowered by the rows that a

@@ -5,7 +5,8 @@ Scales: time N, and N k for the diversity modes; memory two copies of the weight
 """
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -18,6 +19,8 @@ from saal_jax.pool import Acquired
 from saal_jax.scores import max_perturbed_loss, sharpness
 from saal_jax.select.selectors import kmeans_plusplus, top_k
 from saal_jax.tasks.classification import least_likely
+from saal_jax.tasks.task import Task
+from saal_jax.typing import PseudoLabelFn
 
 _MODES = {
     "max": (max_perturbed_loss, top_k),
@@ -28,8 +31,8 @@ _MODES = {
 
 
 def saal(
-    apply,
-    task,
+    apply: Callable,
+    task: Task,
     *,
     mode: Literal["max", "diff", "max_diversity", "diff_diversity"] = "max_diversity",
     labels: Literal["pseudo", "true", "inverse_pseudo"] = "pseudo",
@@ -46,11 +49,21 @@ def saal(
     likely is our reading of `inverse_pseudo`). `screening` below 1 computes the clean loss of all images, at the cost
     of one forward pass, and the score of that fraction only whose clean loss is largest.
     """
-    options = {"rho": rho, "adaptive": adaptive, "screening": screening, "precision": precision}
+    options: dict[str, Any] = {"rho": rho, "adaptive": adaptive, "screening": screening, "precision": precision}
     return at_labels(choice(apply, task, pseudo_label_fn_of(labels, task), mode=mode, **options), labels, task)
 
 
-def choice(apply, task, pseudo_label_fn, *, mode, rho, adaptive, precision, screening=1.0):
+def choice(
+    apply: Callable,
+    task: Task,
+    pseudo_label_fn: PseudoLabelFn,
+    *,
+    mode: str,
+    rho: float | jax.Array,
+    adaptive: bool,
+    precision: str,
+    screening: float = 1.0,
+):
     """Returns `choose(query, answers)`, with the labels at which the loss is taken, or None for pseudo labels."""
     score, select = _MODES[mode]
     if screening < 1 and select is not top_k:
@@ -78,12 +91,12 @@ def choice(apply, task, pseudo_label_fn, *, mode, rho, adaptive, precision, scre
     return choose
 
 
-def pseudo_label_fn_of(labels, task):
+def pseudo_label_fn_of(labels: Any, task: Task):
     """Where the loss is taken that is not taken at a true label."""
     return least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
 
 
-def at_labels(choose, labels, task):
+def at_labels(choose: Callable, labels: Any, task: Task):
     """The acquisition `choose(query, answers)`, whose answers are None, or true ones where `labels` is `true`."""
     if labels != "true":
         return lambda query: choose(query, None)
@@ -96,7 +109,7 @@ def at_labels(choose, labels, task):
     return acquire
 
 
-def score_at(apply, score, **options):
+def score_at(apply: Callable, score: Callable, **options):
     """`score` (`max_perturbed_loss`, `sharpness`) of stored images, for a sweep over `(images, labels or None)`."""
 
     def score_fn(weights, chunk):

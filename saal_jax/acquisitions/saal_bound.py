@@ -4,6 +4,7 @@ Cost: 4 forward passes per example; about 250 more for each of the sample.
 Scales: as `saal`; about six arrays of the size of the weights per example of the sample in flight.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import jax.numpy as jnp
@@ -15,13 +16,14 @@ from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.scores import max_perturbed_loss, upper_bound_terms
 from saal_jax.select import selectors
+from saal_jax.tasks.task import Task
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")
 
 
 def saal_bound(
-    apply,
-    task,
+    apply: Callable,
+    task: Task,
     *,
     mode: Literal["max", "diff", "max_diversity", "diff_diversity"] = "max_diversity",
     labels: Literal["pseudo", "true", "inverse_pseudo"] = "pseudo",

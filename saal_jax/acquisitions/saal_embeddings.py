@@ -4,6 +4,7 @@ Cost: 5 forward passes per example; 4 where the embeddings are the user's own.
 Scales: time N k D, memory N D; two copies of the weights per example in flight.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -13,12 +14,13 @@ from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.select.selectors import kmeans_plusplus
+from saal_jax.tasks.task import Task
 
 
 def saal_embeddings(
-    apply,
-    features,
-    task,
+    apply: Callable,
+    features: Callable,
+    task: Task,
     *,
     rho: Annotated[float, Ge(0)] = 0.05,
     adaptive: bool = True,

@@ -4,6 +4,7 @@ Cost: 1 forward pass per example, and 1 for each of the `candidates`.
 Scales: time N log N + M^2 D of M candidates; memory 8 M^2 bytes of distances: 5 GB for 25,000, 200 MB for 5,000.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -12,9 +13,10 @@ from annotated_types import Ge
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.selectors import selected, top_k
+from saal_jax.typing import Array
 
 
-def sslpm(predicted_loss, features, *, candidates: Annotated[int, Ge(1)] = 25_000):
+def sslpm(predicted_loss: Callable, features: Callable, *, candidates: Annotated[int, Ge(1)] = 25_000):
     """The largest predicted loss in each of k clusters of the images of the largest predicted losses.
 
     The penultimate features (or the user's embeddings) of the top `candidates` are clustered by complete linkage. Needs
@@ -36,7 +38,7 @@ def sslpm(predicted_loss, features, *, candidates: Annotated[int, Ge(1)] = 25_00
     return acquire
 
 
-def first_of_each(embeddings, k):
+def first_of_each(embeddings: Array, k: int):
     """Positions of the first row of each of `min(k, M)` complete-linkage clusters of `embeddings[M, D]`, ascending.
 
     >>> import numpy as np

@@ -4,6 +4,7 @@ Cost: S + 1 forward passes per example, of S students and the teacher.
 Scales: time N log N, memory N.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 from annotated_types import Gt
 
 from saal_jax.acquisitions._scored import scored
+from saal_jax.typing import Array
 
 _GUARD = 1e-14  # added to a student's probability, as released
 
 
-def st_conal(teacher, students, *, temperature: Annotated[float, Gt(0)] = 0.7):
+def st_conal(teacher: Callable, students: Callable, *, temperature: Annotated[float, Gt(0)] = 0.7):
     """The images on which the students differ most from the teacher; `temperature` below 1 sharpens the teacher."""
 
     def score_fn(weights, images):
@@ -24,7 +26,7 @@ def st_conal(teacher, students, *, temperature: Annotated[float, Gt(0)] = 0.7):
     return scored(score_fn)
 
 
-def disagreement(teacher_logits, student_logits, temperature):
+def disagreement(teacher_logits: Array, student_logits: Array, temperature: float):
     """Mean over the students `[B, S, C]` of KL(q || p_s + 1e-14), with q = p^(1/T) / sum p^(1/T) of the teacher's p.
 
     In nats `[B]`. A power of probabilities is a multiple of logits: q = softmax(logits / T).

@@ -4,19 +4,22 @@ Cost: 1 forward pass per example, of the labelled ones too; none where the embed
 Scales: time 500 N D for clusters, N^2 D / (L + k) for neighbours; memory N D.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.select.clustering import kmeans, shuffled, unit
 from saal_jax.select.selectors import selected
+from saal_jax.typing import Array
 
 _CLUSTERS = 500  # at most
 _TOO_SMALL = 5  # examples
 _NEIGHBOURS = 20
 
 
-def typiclust(features):
+def typiclust(features: Callable):
     """The most typical image of each of L + k clusters of the features, those with the fewest labels first.
 
     Features are penultimate ones (or the user's embeddings), scaled to length 1. As released: at most 500 clusters, and
@@ -38,7 +41,7 @@ def typiclust(features):
     return acquire
 
 
-def most_typical(embeddings, clusters, labelled, k):
+def most_typical(embeddings: Array, clusters: Array, labelled: Array, k: int):
     """Positions of `min(k, number not labelled)` rows of `embeddings[M, D]` and their typicalities, in that order."""
     sizes, labels = np.bincount(clusters), np.bincount(clusters, labelled)
     order = np.lexsort((-sizes, labels))
@@ -58,7 +61,7 @@ def most_typical(embeddings, clusters, labelled, k):
     return np.array(chosen, int), np.array(found)
 
 
-def typicality(embeddings):
+def typicality(embeddings: Array):
     """1 / (mean distance to the nearest 20, or half of all if that is less) `[M]` of `embeddings[M, D]`.
 
     The paper's; the released program squares the distances first.

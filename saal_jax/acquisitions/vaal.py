@@ -4,6 +4,7 @@ Cost: 1 forward pass of a small encoder per example, after `steps` training step
 Scales: training by `steps` alone, then time N; memory N numbers and two batches.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from saal_jax.keys import named
 from saal_jax.models.variational import discriminator, variational_autoencoder
 from saal_jax.pool import Acquired
 from saal_jax.select.selectors import random_k, top_k
+from saal_jax.typing import Array, Images, Key
 
 
 class _State(NamedTuple):
@@ -25,7 +27,7 @@ class _State(NamedTuple):
 
 
 def vaal(
-    normalize,
+    normalize: Callable,
     *,
     latent: Annotated[int, Ge(1), Le(4096)] = 32,
     width: Annotated[int, Ge(1), Le(4096)] = 32,
@@ -97,7 +99,7 @@ def vaal(
     return acquire
 
 
-def negative_elbo(images, reconstruction, mean, log_variance, beta):
+def negative_elbo(images: Images, reconstruction: jax.Array, mean: Any, log_variance: jax.Array, beta: float):
     """`|x - reconstruction|^2 / 2 + beta KL(N(mean, variance) || N(0, 1))` of each image, `[B]`: eq. 1 of the paper
     for pixels of unit variance, up to a constant.
 
@@ -109,7 +111,7 @@ def negative_elbo(images, reconstruction, mean, log_variance, beta):
     return error + beta * divergence
 
 
-def cycled(key, ids, mask, steps, batch_size):
+def cycled(key: Key, ids: Array, mask: Array, steps: int, batch_size: int):
     """Indices `[steps, batch_size]` that run through the examples in `mask[N]`, over and over in one random order.
 
     The order is drawn by id, once: the batches do not depend on the order of the pool.

@@ -4,6 +4,7 @@ Cost: `samples` forward passes per example; of an ensemble one for each member.
 Scales: time N log N, memory N.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 from annotated_types import Ge, Le
@@ -12,7 +13,7 @@ from saal_jax.acquisitions._scored import sampled
 from saal_jax.scores import uncertainty
 
 
-def variation_ratio(sample_logits, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
+def variation_ratio(sample_logits: Callable, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
     """The images of which the most predictions differ from the most frequent one.
 
     The score takes one of few values; among equals the choice is random.

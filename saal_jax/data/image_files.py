@@ -10,6 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ _GREY = ("1", "L", "LA", "La", *_DEEP)
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
-def decode(file, channels: int, image_size: int | None, where: str) -> np.ndarray:
+def decode(file: Any, channels: int, image_size: int | None, where: str) -> np.ndarray:
     """Decodes an image file (path or file object) to uint8 [H, W, channels], resized where `image_size` is given.
 
     `where` names the image in errors. Transparency is kept where `channels` is 4.
@@ -45,7 +46,7 @@ def decode(file, channels: int, image_size: int | None, where: str) -> np.ndarra
     return resize(pixels.reshape(1, *pixels.shape[:2], channels), image_size)[0]
 
 
-def is_grey(path) -> bool:
+def is_grey(path: Path) -> bool:
     """Whether an image file holds shades of grey, by its header; True where it cannot be read: `decode` says why."""
     try:
         with _opened(path) as image:

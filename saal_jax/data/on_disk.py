@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from saal_jax.engine.memory import on_disk
+from saal_jax.typing import Images
 
 _BLOCK_BYTES = 2**24
 
@@ -31,7 +32,7 @@ class Rows:
         return found
 
 
-def take(images, rows: np.ndarray):
+def take(images: Images, rows: np.ndarray):
     """`images[rows]`, of images on disk as a view."""
     return Rows([images], rows) if on_disk(images) else images[rows]
 
@@ -43,7 +44,7 @@ def join(parts: Sequence):
     return parts[0] if len(parts) == 1 else Rows(parts, np.arange(sum(part.shape[0] for part in parts)))
 
 
-def blocks(images) -> Iterator[np.ndarray]:
+def blocks(images: Images) -> Iterator[np.ndarray]:
     """`images[N, H, W, C]` in their order, some 16 MiB at a time, and at most 2^16 images."""
     for start, stop in spans(images.shape[0], math.prod(images.shape[1:])):
         yield np.asarray(images[start:stop])

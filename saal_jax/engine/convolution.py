@@ -7,6 +7,7 @@ the first into the second in any function, so that no network has to be edited.
 
 import itertools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from saal_jax.engine.jaxprs import rewritten
 
 
-def as_matrix_products(fun, *, shared=True):
+def as_matrix_products(fun: Callable, *, shared: bool = True):
     """Returns `fun` with its convolutions computed as matrix products; equal to rounding.
 
     Rewritten is `lax.conv_general_dilated` with any layout, stride, padding, dilation and grouping, also inside nested

@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+from collections.abc import Callable
 
 import jax
 
@@ -15,7 +16,7 @@ COMPILER_OPTIONS = {
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def with_stored_operands(fun):
+def with_stored_operands(fun: Callable):
     """`fun` with what enters its convolutions kept in memory as it is.
 
     The gradient of a kernel reads its layer's inputs transposed. XLA would compute them anew while it transposes them,

@@ -4,12 +4,15 @@ An array that spans processes takes part only in programs that all of them run. 
 state, pool and scores are each process's own.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from saal_jax.engine.memory import on_disk
+from saal_jax.typing import Array, PyTree
 
 _AXIS = "data"
 
@@ -24,12 +27,12 @@ def replicated(mesh: Mesh | None):
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
-def on_device(array):
+def on_device(array: Any):
     """The array on this process's default device; one on disk as it is."""
     return array if on_disk(array) else jnp.asarray(array)
 
 
-def replicate(tree, mesh: Mesh | None):
+def replicate(tree: PyTree, mesh: Mesh | None):
     """`tree` on every device of the mesh; each process gives its own copy. Shares memory with `tree` where it can.
     Arrays on disk stay there.
     """
@@ -45,17 +48,17 @@ def replicate(tree, mesh: Mesh | None):
     return jax.tree.map(place, tree)
 
 
-def local(tree, mesh: Mesh | None):
+def local(tree: PyTree, mesh: Mesh | None):
     """The way back from `replicate`: arrays on this process's default device, copied."""
     return tree if mesh is None else copied(tree)
 
 
-def copied(tree):
+def copied(tree: PyTree):
     """Arrays of their own on this process's default device."""
     return jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), tree)
 
 
-def split_batches(batches, mesh: Mesh | None):
+def split_batches(batches: PyTree, mesh: Mesh | None):
     """Indices `[S, B]` with every batch split over the devices, padded with -1 to a multiple of their number.
 
     Raises AssertionError where processes pass different indices: they would train on a mixture.
@@ -65,13 +68,13 @@ def split_batches(batches, mesh: Mesh | None):
     return jax.device_put(padded(batches, mesh), NamedSharding(mesh, PartitionSpec(None, _AXIS)))
 
 
-def padded(batches, mesh: Mesh | None):
+def padded(batches: PyTree, mesh: Mesh | None):
     """Indices `[S, B]` as numpy, padded with -1 to a multiple of the number of devices."""
     batches = np.asarray(batches)
     return np.pad(batches, ((0, 0), (0, -batches.shape[1] % (mesh.size if mesh else 1))), constant_values=-1)
 
 
-def read_rows(array, rows, mesh: Mesh | None):
+def read_rows(array: Any, rows: Array, mesh: Mesh | None):
     """`array[rows]` of an array on the host or on disk, split over the devices: a process reads its own rows only."""
     if mesh is None:
         return jnp.asarray(array[rows])
@@ -80,7 +83,7 @@ def read_rows(array, rows, mesh: Mesh | None):
     return jax.make_array_from_callback(shape, sharding, lambda part: np.asarray(array[rows[part[0]]]))  # type: ignore[index]
 
 
-def split_rows(tree, mesh: Mesh | None):
+def split_rows(tree: PyTree, mesh: Mesh | None):
     """Inside a compiled function: keeps the leading axis of every array split over the devices."""
     if mesh is None:
         return tree

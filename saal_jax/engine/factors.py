@@ -6,6 +6,7 @@ backward pass with weights that all examples share; only multiplying them out is
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,12 @@ from jax.extend.core import Literal
 
 from saal_jax.engine.convolution import as_matrix_products
 from saal_jax.engine.jaxprs import bind, evaluate, trace
+from saal_jax.typing import PyTree
 
 _BILINEAR = ("conv_general_dilated", "dot_general")
 
 
-def value_and_factors(fun, params, *args):
+def value_and_factors(fun: Callable, params: PyTree, *args):
     """Splits `jax.value_and_grad(fun, has_aux=True)` in two, the first half free of arrays as large as `params`.
 
     Factored are the leaves of `params` that enter one convolution or one product and nothing else, as they are or

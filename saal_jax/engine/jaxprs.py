@@ -1,20 +1,23 @@
 """Reading a function as a list of equations, and running it with some of them replaced."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from jax.extend.core import Literal
 
 _CALLS = ("jit", "pjit", "closed_call")
 
 
-def trace(fun, *args):
+def trace(fun: Callable, *args):
     """`(closed jaxpr, shapes of the result)` of `fun`, with what it jits inside written out."""
     closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
     if any(equation.primitive.name in _CALLS for equation in closed.jaxpr.eqns):
-        closed = jax.make_jaxpr(lambda *leaves: evaluate(closed, leaves))(*closed.in_avals)
+        closed = jax.make_jaxpr(lambda *leaves: evaluate(closed, list(leaves)))(*closed.in_avals)
     return closed, shapes
 
 
-def evaluate(closed, leaves, replace=lambda equation, inputs: None):
+def evaluate(closed: Any, leaves: list, replace: Callable = lambda equation, inputs: None):
     """Outputs of a jaxpr; `replace(equation, inputs)` returns an equation's outputs, or None to leave it as it is."""
     values = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     values.update(zip(closed.jaxpr.invars, leaves, strict=True))
@@ -34,7 +37,7 @@ def evaluate(closed, leaves, replace=lambda equation, inputs: None):
     return [read(atom) for atom in closed.jaxpr.outvars]
 
 
-def rewritten(fun, replace):
+def rewritten(fun: Callable, replace: Callable):
     """`fun` with some of its equations replaced, as `evaluate` does; those inside loops, branches and functions with
     custom derivatives are left as they are.
     """
@@ -46,7 +49,7 @@ def rewritten(fun, replace):
     return wrapped
 
 
-def bind(equation, inputs):
+def bind(equation: Any, inputs: Any):
     """What the equation itself makes of `inputs`."""
     primitive = equation.primitive
     with equation.ctx.manager:

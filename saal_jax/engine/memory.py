@@ -5,11 +5,15 @@ import functools
 import os
 import resource
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
+
+from saal_jax.typing import PyTree
 
 
 def machine_bytes() -> int:
@@ -29,7 +33,7 @@ def free_bytes() -> int:
     return min(free)
 
 
-def on_disk(array) -> bool:
+def on_disk(array: Any) -> bool:
     """Whether an array lies on disk, read where it is indexed: an `np.memmap`, or what is none of JAX or numpy."""
     return isinstance(array, np.memmap) or not isinstance(array, jax.Array | np.ndarray | np.generic)
 
@@ -52,7 +56,7 @@ def lap() -> tuple[float, int]:
     return time.perf_counter(), peak
 
 
-def bytes_per_example(fun, params, pool, size: int, *keys) -> tuple[int, int]:
+def bytes_per_example(fun: Callable, params: PyTree, pool: PyTree, size: int, *keys) -> tuple[int, int]:
     """`(fixed, per example)` bytes that `fun(params, chunk, *keys)` holds at its worst, at about `size` examples.
 
     An estimate: XLA fuses what is counted apart here, and pads what is counted bare. Of `pool` and `keys`, whose

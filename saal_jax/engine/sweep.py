@@ -2,18 +2,21 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from saal_jax.deprecation import renamed
 from saal_jax.engine.convolution import as_matrix_products
 from saal_jax.engine.memory import bytes_per_example
 from saal_jax.errors import InputError
 from saal_jax.keys import as_threefry, named, of_each
+from saal_jax.typing import Array, Key, PyTree, ScoreFn
 
 _CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not tell its memory
 _LARGEST_CHUNK = 1024
@@ -22,8 +25,19 @@ _LARGEST_CHUNK = 1024
 PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
-def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, precision="float32", progress=None):
-    """Scores every example of `pool` in chunks of one fixed size, so that a run compiles `score_fn` once.
+@renamed(pool="arrays")
+def score_pool(
+    score_fn: ScoreFn,
+    params: PyTree,
+    arrays: PyTree,
+    *,
+    key: Key | None = None,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    precision: str = "float32",
+    progress: Callable | None = None,
+) -> PyTree:
+    """Scores every example of `arrays` in chunks of one fixed size, so that a run compiles `score_fn` once.
 
     Convolutions that `vmap` has given weights of their own for each example are computed as matrix products (see
     `as_matrix_products`), whatever the network. While one chunk is computed, the next is read.
@@ -33,7 +47,7 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
         `score_fn(params, chunk, keys[B])`. Static: pass the same function object every time to reuse the compiled
         program.
       params: pytree that `score_fn` takes; traced.
-      pool: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
+      arrays: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
         `saal_jax.data.records.Records`): anything with `shape`, `dtype` and `array[positions]`. Only chunks are read.
       key: typed key for scores that draw; the draws of an example depend on its
         position, whatever the chunk size.
@@ -41,17 +55,17 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
         `score_fn`, traced for 1,024 and 2,048 examples, takes for one. Halved, with a warning, as often as a device
         runs out of memory.
       mesh: `jax.sharding.Mesh` over whose devices every chunk is spread. If it spans processes, each reads and scores
-        its own contiguous share of the pool, and all get all scores.
+        its own contiguous share of the examples, and all get all scores.
       precision: of matrix products: `"float32"`, or `"tf32"` or `"bfloat16"` on devices that are faster with them
         (`python -m benchmarks.ranking` prints what that does to the ranking).
       progress: called with the number of examples done (of this process) after each chunk.
 
     Returns:
-      numpy `[N, ...]`, in the order of the pool, in the dtype of the scores; a pytree of such where `score_fn` returns
+      numpy `[N, ...]`, in their order, in the dtype of the scores; a pytree of such where `score_fn` returns
       one. Rounding may differ by about 5e-7 between chunk sizes and numbers of devices.
 
     Raises:
-      InputError: leaves of `pool` of different length, scores that are not arrays with a row per example,
+      InputError: leaves of `arrays` of different length, scores that are not arrays with a row per example,
         `chunk_size` below 1, an unknown `precision`.
 
     >>> import jax.numpy as jnp
@@ -60,16 +74,25 @@ def score_pool(score_fn, params, pool, *, key=None, chunk_size=None, mesh=None, 
     >>> score_pool(lambda scale, chunk: {"sum": chunk.sum(1), "first": chunk[:, 0]}, 2.0, jnp.ones((2, 3)))
     {'first': array([1., 1.], dtype=float32), 'sum': array([3., 3.], dtype=float32)}
     """
-    sizes: set[Any] = {leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in jax.tree.leaves(pool)}
+    sizes: set[Any] = {leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in jax.tree.leaves(arrays)}
     if len(sizes) != 1 or None in sizes:
-        raise InputError("pool must be an array, or a pytree of arrays, that all have the same leading axis N")
+        raise InputError("arrays must be an array, or a pytree of arrays, that all have the same leading axis N")
     (size,) = sizes
-    return _sweep(score_fn, params, pool, np.arange(size), size, key, chunk_size, mesh, precision, progress)
+    return _sweep(score_fn, params, arrays, np.arange(size), size, key, chunk_size, mesh, precision, progress)
 
 
 def score_available(
-    score_fn, weights, pool, available, names, *, most=None, mesh=None, precision="float32", progress=None
-):
+    score_fn: ScoreFn,
+    weights: PyTree,
+    arrays: PyTree,
+    available: np.ndarray,
+    names: Array,
+    *,
+    most: int | None = None,
+    mesh: Mesh | None = None,
+    precision: str = "float32",
+    progress: Callable | None = None,
+) -> PyTree:
     """`score_pool` over the examples in the mask `available[N]` only: `[N, ...]` with NaN elsewhere.
 
     A mask `[N * R]` is of R regions of each example, those of an example side by side. Then the examples are swept that
@@ -81,7 +104,7 @@ def score_available(
     regions = len(available) // len(names) if len(names) else 1
     positions = np.flatnonzero(np.reshape(available, (-1, regions)).any(axis=1))
     size = min(most, len(names)) if most else len(names)
-    found = _sweep(score_fn, weights, pool, positions, size, None, None, mesh, precision, progress)
+    found = _sweep(score_fn, weights, arrays, positions, size, None, None, mesh, precision, progress)
     if regions > 1:
         if getattr(found, "shape", None) != (len(positions), regions):
             given = jax.tree.map(lambda leaf: f"[B{''.join(f', {length}' for length in leaf.shape[1:])}]", found)
@@ -111,33 +134,35 @@ def score_available(
     return jax.tree.map(spread, found)
 
 
-def default_chunk_size(score_fn, params, pool, *key) -> int:
+def default_chunk_size(score_fn: ScoreFn, params: PyTree, arrays: PyTree, *key) -> int:
     """Examples that a device scores at once in the memory set aside for them."""
     stats = jax.local_devices()[0].memory_stats() or {}
     available = stats["bytes_limit"] // 4 if "bytes_limit" in stats else _CHUNK_BYTES
-    fixed, per_example = bytes_per_example(score_fn, params, pool, _LARGEST_CHUNK, *key)
+    fixed, per_example = bytes_per_example(score_fn, params, arrays, _LARGEST_CHUNK, *key)
     return int(np.clip((available - fixed) // per_example, 1, _LARGEST_CHUNK))
 
 
-def equal_chunk_size(score_fn, params, pool, size, mesh=None, *key) -> int:
+def equal_chunk_size(
+    score_fn: ScoreFn, params: PyTree, arrays: PyTree, size: int, mesh: Mesh | None = None, *key
+) -> int:
     """Examples that each device scores at once so that `size` fill chunks of equal size: the last one is padded."""
-    largest = default_chunk_size(score_fn, params, pool, *key)
+    largest = default_chunk_size(score_fn, params, arrays, *key)
     share = max(1, -(-size // (mesh.size if mesh else 1)))
     return -(-share // -(-share // largest))
 
 
-def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, precision, progress):
-    """Scores `pool` at `positions`; `size` bounds their number over a run, and with it the shape of a chunk."""
+def _sweep(score_fn, params, arrays, positions, size, key, chunk_size, mesh, precision, progress):
+    """Scores `arrays` at `positions`; `size` bounds their number over a run, and with it the shape of a chunk."""
     key = None if key is None else as_threefry(key)
     if chunk_size is None:
         keys = () if key is None else (jax.random.split(key, 2),)
-        chunk_size = equal_chunk_size(score_fn, params, pool, size, mesh, *keys)
+        chunk_size = equal_chunk_size(score_fn, params, arrays, size, mesh, *keys)
     if not isinstance(chunk_size, int | np.integer) or chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}: it must be a whole number, at least 1")
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}: it must be one of {', '.join(PRECISIONS)}")
     if not len(positions):
-        one = jax.tree.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype), pool)
+        one = jax.tree.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype), arrays)
         found = jax.eval_shape(score_fn, params, one, *(() if key is None else (jax.random.split(key, 1),)))
         return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), found)
     count, processes = len(positions), len({device.process_index for device in mesh.devices.flat}) if mesh else 1
@@ -151,7 +176,7 @@ def _sweep(score_fn, params, pool, positions, size, key, chunk_size, mesh, preci
     while done < len(positions):
         try:
             with jax.default_matmul_precision(PRECISIONS[precision]):
-                for found in _chunks(score_fn, params, pool, positions[done:], key, int(chunk_size), mesh):
+                for found in _chunks(score_fn, params, arrays, positions[done:], key, int(chunk_size), mesh):
                     if scores is None:  # of embeddings, a list of chunks would be there twice when it is joined
                         scores = jax.tree.map(functools.partial(_room, len(positions)), found)
                     for whole, part in zip(jax.tree.leaves(scores), jax.tree.leaves(found), strict=True):
@@ -174,7 +199,7 @@ def _room(size, found):
     return np.empty((size, *found.shape[1:]), found.dtype)
 
 
-def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
+def _chunks(score_fn, params, arrays, positions, key, chunk_size, mesh):
     """Yields the scores of one chunk after the other; all have one shape, the last repeats its last example.
 
     A chunk is dispatched before the one before it is waited for: reading the next and computing go on together.
@@ -183,7 +208,7 @@ def _chunks(score_fn, params, pool, positions, key, chunk_size, mesh):
     before = None
     for start in range(0, len(positions), chunk_size):
         rows = positions[np.minimum(np.arange(start, start + chunk_size), len(positions) - 1)]
-        chunk = jax.tree.map(lambda array: array[rows], pool)  # noqa: B023
+        chunk = jax.tree.map(lambda array: array[rows], arrays)  # noqa: B023
         keys = () if key is None else (of_each(named(key, "example"), jnp.asarray(rows)),)
         if mesh:
             chunk, keys = jax.device_put((chunk, keys), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))

@@ -9,6 +9,7 @@ from annotated_types import Ge, Le, Lt
 from saal_jax.models.layers import Outputs
 from saal_jax.models.resnet import ResNet18
 from saal_jax.models.small_cnn import SmallCNN
+from saal_jax.typing import Images, PyTree
 
 Width = Annotated[int, Ge(1), Le(4096)]
 Rate = Annotated[float, Ge(0), Lt(1)]
@@ -36,12 +37,12 @@ class Model(NamedTuple):
     outputs_train: Callable
     sample: Callable | None = None
 
-    def apply(self, weights, images):
+    def apply(self, weights: PyTree, images: Images):
         """Logits `[B, num_classes]`, in evaluation mode."""
         return self.outputs(weights, images).logits
 
 
-def resnet18(num_classes, dtype=None, *, width: Width = 64, dropout: Rate = 0.0) -> Model:
+def resnet18(num_classes: int, dtype: Any = None, *, width: Width = 64, dropout: Rate = 0.0) -> Model:
     """The CIFAR ResNet-18: 11.2 million parameters at width 64. The published one has no dropout; with it, a fraction
     of the pooled features is dropped before the linear layer.
 
@@ -51,7 +52,7 @@ def resnet18(num_classes, dtype=None, *, width: Width = 64, dropout: Rate = 0.0)
     return _functions(ResNet18(num_classes, width, dropout, dtype and jnp.dtype(dtype)))
 
 
-def small_cnn(num_classes, dtype=None, *, width: Width = 16, dropout: Rate = 0.0) -> Model:
+def small_cnn(num_classes: int, dtype: Any = None, *, width: Width = 16, dropout: Rate = 0.0) -> Model:
     """Two convolutions, dropout and a linear layer: 6,090 parameters on 8x8 grey images at width 16.
 
     `dtype` is as for `resnet18`.

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from saal_jax.typing import Images
+
 # PyTorch's default: U(-b, b) with b = 1 / sqrt(fan_in), of variance 1 / (3 fan_in).
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -74,14 +76,14 @@ class BatchNorm(nn.Module):
         return outputs.astype(self.dtype or outputs.dtype)
 
 
-def in_float32(array):
+def in_float32(array: Any):
     """`array` in float32 at least: what leaves a network, and what is summed over many values."""
     wide = jnp.promote_types(array.dtype, jnp.float32)
     # A sum that XLA (YNNPACK, on a CPU) fuses with the bfloat16 layers before it came out as NaN.
     return array if array.dtype == wide else jax.lax.optimization_barrier(array).astype(wide)
 
 
-def max_pool(images):
+def max_pool(images: Images):
     """The maxima of 2x2 squares of `images[B, H, W, C]`; an odd last row or column is dropped.
 
     Comparing neighbours has a gradient several times faster than that of a window reduction, which scatters.

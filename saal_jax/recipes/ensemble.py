@@ -9,10 +9,10 @@ from annotated_types import Ge, Le
 from saal_jax.keys import named
 from saal_jax.models import Weights
 from saal_jax.recipes.supervised import supervised
-from saal_jax.training import Recipe, TrainState
+from saal_jax.training import Ingredients, Recipe, TrainState
 
 
-def ensemble(ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Recipe:
+def ensemble(ingredients: Ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Recipe:
     """`members` networks, each trained as by `supervised`; their probabilities are averaged, their features joined."""
     alone = supervised(ingredients)
 

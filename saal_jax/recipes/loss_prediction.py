@@ -1,6 +1,7 @@
 """A module that learns to predict the loss, trained beside the network (LL4AL: Yoo and Kweon, CVPR 2019)."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,12 @@ from saal_jax.keys import named
 from saal_jax.models import Weights
 from saal_jax.models.loss_prediction import loss_prediction_module
 from saal_jax.recipes.supervised import network_offers
-from saal_jax.training import Recipe, TrainState, make_epoch, make_step, train
+from saal_jax.training import Ingredients, Recipe, TrainState, make_epoch, make_step, train
+from saal_jax.typing import Array, PyTree
 
 
 def loss_prediction(
-    ingredients,
+    ingredients: Ingredients,
     *,
     margin: Annotated[float, Gt(0)] = 1.0,
     weight: Annotated[float, Ge(0)] = 1.0,
@@ -43,7 +45,7 @@ def loss_prediction(
     return Recipe(init, train_both, module_offers(ingredients, module), ingredients.mesh)
 
 
-def initialisation(ingredients, module):
+def initialisation(ingredients: Ingredients, module: Any):
     """`key -> TrainState` whose `params` are those of the `network` and of the `module`."""
 
     @jax.jit
@@ -57,12 +59,12 @@ def initialisation(ingredients, module):
     return init
 
 
-def network_of(weights) -> Weights:
+def network_of(weights: PyTree) -> Weights:
     """The network alone."""
     return Weights(weights.params["network"], weights.batch_stats)
 
 
-def network_and_module_loss(ingredients, module, pair_fn, weight):
+def network_and_module_loss(ingredients: Ingredients, module: Any, pair_fn: Callable, weight: float):
     """The loss of both, as `make_step` takes it; `rates["joint"]` is 0 where the module must not move the network."""
 
     def loss_fn(weights, batch, key, rates):
@@ -82,7 +84,7 @@ def _joint_stage(stage, joint):
     return joint * stage + (1 - joint) * jax.lax.stop_gradient(stage)
 
 
-def pair_loss(pair_fn, predicted, losses, mask):
+def pair_loss(pair_fn: Callable, predicted: Array, losses: Array, mask: jax.Array):
     """The mean of `pair_fn(p_i - p_j, l_i - l_j)` over pairs of the rows in `mask`: the first with the last, and so on.
 
     Of an odd number the one in the middle is left out; of fewer than two the loss is 0.
@@ -96,7 +98,7 @@ def pair_loss(pair_fn, predicted, losses, mask):
     return jnp.where(paired, costs, 0).sum() / jnp.maximum(count // 2, 1)
 
 
-def module_offers(ingredients, module) -> dict:
+def module_offers(ingredients: Ingredients, module: Any) -> dict:
     """What the network offers, and the predicted loss."""
     model, normalize = ingredients.model, ingredients.normalize
 
@@ -106,6 +108,7 @@ def module_offers(ingredients, module) -> dict:
     def predicted_loss(weights, images):
         return module.apply(weights.params["module"], outputs(weights, normalize(images)).stages)
 
-    sample = model.sample and (lambda weights, images, key: model.sample(network_of(weights), images, key))
+    draw = model.sample
+    sample = draw and (lambda weights, images, key: draw(network_of(weights), images, key))
     network = model._replace(outputs=outputs, sample=sample)
     return network_offers(network, ingredients) | {"predicted_loss": predicted_loss}

@@ -21,13 +21,13 @@ from saal_jax.recipes.loss_prediction import (
 )
 from saal_jax.select.selectors import random_k, top_k
 from saal_jax.strong_augmentation import strong
-from saal_jax.training import Recipe, TrainState, make_batches, make_epoch, make_step, prepared, train
+from saal_jax.training import Ingredients, Recipe, TrainState, make_batches, make_epoch, make_step, prepared, train
 
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 
 
 def semi_supervised_loss_prediction(
-    ingredients,
+    ingredients: Ingredients,
     *,
     left_out: Annotated[int, Ge(0)] = 24,
     module_rate: Annotated[float, Gt(0)] = 0.5,

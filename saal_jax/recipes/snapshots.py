@@ -12,6 +12,7 @@ from saal_jax.models import Weights
 from saal_jax.models.layers import MOMENTUM
 from saal_jax.recipes.supervised import network_offers, supervised
 from saal_jax.training import (
+    Ingredients,
     Recipe,
     TrainState,
     make_batches,
@@ -35,7 +36,7 @@ class SnapshotWeights(NamedTuple):
 
 
 def snapshots(
-    ingredients,
+    ingredients: Ingredients,
     *,
     count: Annotated[int, Ge(2), Le(100)] = 5,
     span: Annotated[float, Gt(0), Le(1)] = 0.2,

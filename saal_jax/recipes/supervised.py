@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from saal_jax.training import Recipe, TrainState, make_epoch, make_step, supervised_loss, train
+from saal_jax.models import Model
+from saal_jax.training import Ingredients, Recipe, TrainState, make_epoch, make_step, supervised_loss, train
 
 
-def supervised(ingredients) -> Recipe:
+def supervised(ingredients: Ingredients) -> Recipe:
     """Cross-entropy on the labelled images, by any optimizer.
 
     With a mesh the devices share each batch: gradients and batch statistics are those of the whole batch, so the
@@ -27,7 +28,7 @@ def supervised(ingredients) -> Recipe:
     return Recipe(init, train_network, network_offers(model, ingredients), ingredients.mesh)
 
 
-def network_offers(model, ingredients) -> dict:
+def network_offers(model: Model, ingredients: Ingredients) -> dict:
     """What a network by itself offers; with dropout, also the logits of what is left of it when units are dropped."""
     normalize = ingredients.normalize
 
@@ -37,12 +38,16 @@ def network_offers(model, ingredients) -> dict:
     def features(weights, images):
         return model.outputs(weights, normalize(images)).features
 
+    offers = {"apply": apply, "features": features, "normalize": normalize, "task": ingredients.task}
+    draw = model.sample
+    if draw is None:
+        return offers
+
     def sample_logits(weights, images, keys, samples):
         def of_image(image, key):
-            sample = lambda key: model.sample(weights, normalize(image[None]), key)[0]  # noqa: E731
+            sample = lambda key: draw(weights, normalize(image[None]), key)[0]  # noqa: E731
             return jax.vmap(sample)(jax.random.split(key, samples))
 
         return jax.vmap(of_image)(images, keys)
 
-    offers = {"apply": apply, "features": features, "normalize": normalize, "task": ingredients.task}
-    return offers | ({"sample_logits": sample_logits} if model.sample else {})
+    return offers | {"sample_logits": sample_logits}

@@ -13,18 +13,19 @@ from saal_jax.keys import make_key
 from saal_jax.scores.lanczos import largest_eigenvalue
 from saal_jax.scores.perturbed_loss import few_at_a_time, loss_of_one, outputs_type, validated, with_gradients
 from saal_jax.tasks.classification import check_outputs, cross_entropy_by_differences, most_likely
+from saal_jax.typing import ApplyFn, Images, LossFn, PseudoLabelFn, PyTree
 
 
 def upper_bound_terms(
-    apply_fn,
-    params,
-    images,
-    labels=None,
+    apply_fn: ApplyFn,
+    params: PyTree,
+    images: Images,
+    labels: PyTree = None,
     *,
-    rho=0.05,
-    iterations=40,
-    loss_fn=cross_entropy_by_differences,
-    pseudo_label_fn=most_likely,
+    rho: float | jax.Array = 0.05,
+    iterations: int = 40,
+    loss_fn: LossFn = cross_entropy_by_differences,
+    pseudo_label_fn: PseudoLabelFn = most_likely,
 ):
     """Loss, gradient term and eigenvalue term of every image: `l`, `rho |g|` and `rho^2 / 2 lambda_1`.
 
@@ -73,8 +74,14 @@ def upper_bound_terms(
 
 
 def gradient_norm(
-    apply_fn, params, images, labels=None, *, loss_fn=cross_entropy_by_differences, pseudo_label_fn=most_likely
-):
+    apply_fn: ApplyFn,
+    params: PyTree,
+    images: Images,
+    labels: PyTree = None,
+    *,
+    loss_fn: LossFn = cross_entropy_by_differences,
+    pseudo_label_fn: PseudoLabelFn = most_likely,
+) -> jax.Array:
     """The norm of the gradient of every image's loss, over all of `params`.
 
     At pseudo labels the confidence form of expected gradient length; its last layer's part is the length of BADGE's
@@ -92,7 +99,7 @@ def gradient_norm(
     return _gradient_norms(apply_fn, params, images, labels, loss_fn, pseudo_label_fn)[1]
 
 
-def expected_gradient_length(apply_fn, params, images):
+def expected_gradient_length(apply_fn: ApplyFn, params: PyTree, images: Images) -> jax.Array:
     """EGL, `sum_y p(y | x) |gradient of the loss at label y|`, over all of `params`, with the model's own `p`.
 
     Source: Settles, Craven and Ray, "Multiple-Instance Active Learning", NIPS 2007. One forward pass and,

@@ -1,10 +1,12 @@
 """The largest eigenvalue of a symmetric operator of which only products with vectors are known."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 
-def largest_eigenvalue(product_fn, start, iterations: int):
+def largest_eigenvalue(product_fn: Callable, start: jax.Array, iterations: int):
     """The algebraically largest eigenvalue (not the largest in magnitude), from below, by Lanczos iterations.
 
     `iterations` products span the Krylov space of `start[P]` (not zero); returned is the largest eigenvalue of the

@@ -1,6 +1,7 @@
 """How informative is an unlabelled image? Its loss after the worst small step of the weights."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +12,22 @@ from saal_jax.engine.factors import value_and_factors
 from saal_jax.errors import InputError
 from saal_jax.perturbation import ascend
 from saal_jax.tasks.classification import cross_entropy, described, most_likely
+from saal_jax.typing import ApplyFn, Images, LossFn, PseudoLabelFn, PyTree
 
 _CACHED_BYTES = 2**22
 
 
 def max_perturbed_loss(
-    apply_fn,
-    params,
-    images,
-    labels=None,
+    apply_fn: ApplyFn,
+    params: PyTree,
+    images: Images,
+    labels: PyTree = None,
     *,
-    rho=0.05,
-    adaptive=True,
-    loss_fn=cross_entropy,
-    pseudo_label_fn=most_likely,
-):
+    rho: float | jax.Array = 0.05,
+    adaptive: bool = True,
+    loss_fn: LossFn = cross_entropy,
+    pseudo_label_fn: PseudoLabelFn = most_likely,
+) -> jax.Array:
     """Loss of every image after the weights ascended, for that image alone, to where its loss is largest.
 
     With `y` the label, `l(w) = mean(loss_fn(apply_fn(w, x), y))` and `g` its gradient over all of `params`, the score
@@ -77,16 +79,16 @@ def max_perturbed_loss(
 
 
 def sharpness(
-    apply_fn,
-    params,
-    images,
-    labels=None,
+    apply_fn: ApplyFn,
+    params: PyTree,
+    images: Images,
+    labels: PyTree = None,
     *,
-    rho=0.05,
-    adaptive=True,
-    loss_fn=cross_entropy,
-    pseudo_label_fn=most_likely,
-):
+    rho: float | jax.Array = 0.05,
+    adaptive: bool = True,
+    loss_fn: LossFn = cross_entropy,
+    pseudo_label_fn: PseudoLabelFn = most_likely,
+) -> jax.Array:
     """How much the loss of every image rises in that step: `max_perturbed_loss` minus the clean loss.
 
     Arguments, shapes and errors are those of `max_perturbed_loss`; the paper's `diff` score.
@@ -115,7 +117,7 @@ def _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_lab
     return with_gradients(perturbed_losses, fun, params, images, labels)
 
 
-def loss_of_one(apply_fn, loss_fn, pseudo_label_fn):
+def loss_of_one(apply_fn: ApplyFn, loss_fn: LossFn, pseudo_label_fn: PseudoLabelFn):
     """Returns `(params, image, label) -> (mean loss, (losses, label))` of one example; None is its pseudo label."""
 
     def fun(params, image, label):
@@ -133,7 +135,7 @@ def _outputs(apply_fn, check_outputs, params, images):
     return outputs
 
 
-def with_gradients(fun, loss_fn, params, images, labels):
+def with_gradients(fun: Callable, loss_fn: Callable, params: PyTree, images: Images, labels: PyTree):
     """Losses `[B, ...]` and what `fun(image, label, gradients)` makes of the gradients of each, `[B, ...]`.
 
     `loss_fn` is as `loss_of_one` makes it. The work is in two halves. The first, with weights that all examples share,
@@ -152,7 +154,7 @@ def with_gradients(fun, loss_fn, params, images, labels):
     return losses, few_at_a_time(second_half, params, (images, labels, factors))
 
 
-def few_at_a_time(fun, params, examples):
+def few_at_a_time(fun: Callable, params: PyTree, examples: PyTree):
     """`fun` of every example, as many at a time as stay in a CPU's caches with arrays like `params` of their own."""
     size = jax.tree.leaves(examples)[0].shape[0]
     in_flight = _in_flight(params, size)
@@ -168,7 +170,15 @@ def _in_flight(params, size):
     return int(np.clip(_CACHED_BYTES // max(1, sum(leaf.nbytes for leaf in jax.tree.leaves(params))), 1, size))
 
 
-def validated(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn):
+def validated(
+    apply_fn: ApplyFn,
+    params: PyTree,
+    images: Images,
+    labels: PyTree,
+    rho: float | jax.Array,
+    loss_fn: LossFn,
+    pseudo_label_fn: PseudoLabelFn,
+):
     """Returns `labels` after all arguments are checked, their values where these are known (not while tracing)."""
     _check_rho(rho)
     _check_params(params)
@@ -184,7 +194,7 @@ def validated(apply_fn, params, images, labels, rho, loss_fn, pseudo_label_fn):
     return labels
 
 
-def outputs_type(apply_fn, params, images, check_outputs):
+def outputs_type(apply_fn: ApplyFn, params: PyTree, images: Images, check_outputs: Callable):
     """Shapes and dtypes of the outputs `[B, ...]`; `apply_fn` is traced once for all arguments of the same shapes."""
     return _jitted_outputs.eval_shape(apply_fn, check_outputs, params, images)
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from saal_jax.errors import InputError
+from saal_jax.typing import Array
 
 
-def entropy(logits):
+def entropy(logits: Array) -> jax.Array:
     """Entropy in nats `[B]` of the predicted classes, - sum_c p_c log p_c, of `logits[B, C]` (Shannon 1948).
 
     >>> import jax.numpy as jnp
@@ -16,7 +17,7 @@ def entropy(logits):
     return _entropy(_log_probabilities(logits, "[B, C]"))
 
 
-def least_confidence(logits):
+def least_confidence(logits: Array) -> jax.Array:
     """One minus the largest probability `[B]`, of `logits[B, C]` (Lewis and Gale, SIGIR 1994).
 
     >>> import jax.numpy as jnp
@@ -26,7 +27,7 @@ def least_confidence(logits):
     return -jnp.expm1(_log_probabilities(logits, "[B, C]").max(-1))
 
 
-def margin(logits):
+def margin(logits: Array) -> jax.Array:
     """The second largest probability minus the largest `[B]`, of `logits[B, C]` (Scheffer et al., IDA 2001).
 
     >>> import jax.numpy as jnp
@@ -38,7 +39,7 @@ def margin(logits):
     return jnp.exp(largest) * jnp.expm1(second - largest)
 
 
-def variation_ratio(sample_logits):
+def variation_ratio(sample_logits: Array) -> jax.Array:
     """The share `[B]` of T sampled predictions that are not the most frequent class, of `sample_logits[B, T, C]`
     (Freeman 1965; Gal and Ghahramani, ICML 2016).
 
@@ -50,7 +51,7 @@ def variation_ratio(sample_logits):
     return 1 - _largest(found).mean(1, dtype=found.dtype).max(-1)
 
 
-def mutual_information(sample_logits):
+def mutual_information(sample_logits: Array) -> jax.Array:
     """What the label would tell about the weights, in nats `[B]`, from `sample_logits[B, T, C]`: BALD.
 
     The entropy of the mean prediction minus the mean entropy of the T predictions (Houlsby et al. 2011; Gal et al.,

@@ -8,13 +8,14 @@ import numpy as np
 
 from saal_jax.keys import named
 from saal_jax.select.selectors import kmeans_plusplus, random_k
+from saal_jax.typing import Array, Key
 
 _SEEDS = 500
 _LARGEST = 50  # clusters, of what is clustered as a whole
 _BATCH = 5000
 
 
-def shuffled(key, ids, mask) -> np.ndarray:
+def shuffled(key: Key, ids: Array, mask: Array) -> np.ndarray:
     """Positions of the examples in `mask[N]`, in an order drawn by key and id.
 
     What is computed on the rows in that order cannot depend on the order of the pool, and its first of several equals
@@ -24,7 +25,7 @@ def shuffled(key, ids, mask) -> np.ndarray:
     return np.asarray(found.indices)[: int(found.count)]
 
 
-def unit(embeddings) -> np.ndarray:
+def unit(embeddings: Array) -> np.ndarray:
     """Rows `[N, D]` of length 1 in float32; NaN counts as 0, and a row of zeros stays one.
 
     >>> print(unit([[3, 4], [0, 0]]))
@@ -36,7 +37,7 @@ def unit(embeddings) -> np.ndarray:
     return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
 
 
-def kmeans(key, embeddings, ids, mask, count) -> np.ndarray:
+def kmeans(key: Key, embeddings: Array, ids: Array, mask: Array, count: int) -> np.ndarray:
     """Clusters `[N]` of `embeddings[N, D]`, 0 to `count` - 1; -1 outside `mask[N]`.
 
     Lloyd's algorithm, or with more than 50 clusters mini-batch k-means in batches of 5,000 (as TypiClust's program has

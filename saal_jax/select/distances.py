@@ -1,18 +1,22 @@
 """Distances between all examples, in bounded memory."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+from saal_jax.typing import Array, PyTree
 
 _HELD = 2**24  # distances that are held at a time
 
 
-def squared_to(embeddings, row):
+def squared_to(embeddings: Array, row: Array):
     """Squared distances `[N]` of all `embeddings[N, D]` to one of them: of equals exactly 0."""
     found = jnp.square(embeddings - embeddings[row][None]).sum(1)
     return jax.lax.optimization_barrier(found)  # fused with what follows, the sums are 8 times slower on a CPU
 
 
-def nearest_of(embeddings, mask):
+def nearest_of(embeddings: Array, mask: Array):
     """Which example of `mask[N]` is nearest to each one of `embeddings[N, D]`, block by block; 0 of an empty mask."""
 
     def visit(state, rows, valid, squared):
@@ -26,7 +30,7 @@ def nearest_of(embeddings, mask):
     return over_blocks(embeddings, mask, visit, start)[0]
 
 
-def over_blocks(embeddings, mask, visit, state):
+def over_blocks(embeddings: Array, mask: Array, visit: Callable, state: PyTree):
     """Folds `state = visit(state, rows[B], valid[B], squared[B, N])` over the examples of `mask[N]`, B at a time.
 
     `squared` are the squared distances of these rows to all examples, up to some eps of the squared norms. The number

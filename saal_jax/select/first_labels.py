@@ -6,9 +6,10 @@ import numpy as np
 from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.select.selectors import Selection, random_k, top_k
+from saal_jax.typing import Array, Key
 
 
-def class_balanced(key, labels, ids, num_classes, k) -> Selection:
+def class_balanced(key: Key, labels: Array, ids: Array, num_classes: int, k: int) -> Selection:
     """`k` examples with every class as often as the next, as far as it goes; which ones is drawn by id.
 
     The examples of a class are shuffled, then all are ordered by their rank within their class: the first `k` of that
@@ -30,7 +31,7 @@ def class_balanced(key, labels, ids, num_classes, k) -> Selection:
     return top_k(named(key, "classes"), -rank.astype(np.float32), ids, jnp.ones(len(labels), bool), k)
 
 
-def uniform(key, labels, ids, num_classes, k) -> Selection:
+def uniform(key: Key, labels: Array, ids: Array, num_classes: int, k: int) -> Selection:
     """`k` examples drawn uniformly, whatever their class."""
     del num_classes
     if k > len(labels):

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saal_jax.deprecation import renamed
 from saal_jax.errors import InputError
 from saal_jax.keys import as_threefry, named, of_each
 from saal_jax.select.distances import nearest_of, squared_to
+from saal_jax.typing import Array, Key
 
 
 class Selection(NamedTuple):
@@ -45,9 +47,9 @@ def _selector(select):
                 f"{', '.join(arrays)} have the shapes {', '.join(map(str, shapes))}, k is {k}: pass one row of each "
                 "per example, k >= 0"
             )
-        weights = arrays.get("weights")
-        if weights is not None and not isinstance(weights, jax.core.Tracer) and (weights < 0).any():
-            raise InputError(f"weights go down to {jnp.nanmin(weights)}: they must be 0 or more")
+        masses = arrays.get("sample_weight")
+        if masses is not None and not isinstance(masses, jax.core.Tracer) and (masses < 0).any():
+            raise InputError(f"sample_weight goes down to {jnp.nanmin(masses)}: it must be 0 or more")
         masks = {name: arrays[name].astype(bool) for name in ("available", "labelled") if name in arrays}
         return compiled(key, k=k, **arrays | masks)
 
@@ -55,7 +57,7 @@ def _selector(select):
 
 
 @_selector
-def top_k(key, scores, ids, available, k):
+def top_k(key: Key, scores: Array, ids: Array, available: Array, k: int) -> Selection:
     """The `k` available examples of the largest `scores[N]`; equal scores in random order, NaN last.
 
     >>> import jax, jax.numpy as jnp
@@ -66,7 +68,7 @@ def top_k(key, scores, ids, available, k):
     return _padded(order[:k].astype(jnp.int32), available, k)
 
 
-def random_k(key, ids, available, k):
+def random_k(key: Key, ids: Array, available: Array, k: int) -> Selection:
     """`k` available examples drawn uniformly without replacement.
 
     >>> import jax, jax.numpy as jnp
@@ -76,14 +78,17 @@ def random_k(key, ids, available, k):
     return top_k(key, jnp.zeros(len(ids)), ids, available, k)
 
 
+@renamed(weights="sample_weight")
 @_selector
-def kmeans_plusplus(key, embeddings, ids, available, k, weights=None):
+def kmeans_plusplus(
+    key: Key, embeddings: Array, ids: Array, available: Array, k: int, sample_weight: Array | None = None
+) -> Selection:
     """k-means++ seeding (Arthur and Vassilvitskii 2007) on `embeddings[N, D]`, or on scalar scores `[N]`.
 
     First the example of the largest norm (of a score: of the largest absolute value), then each next one with
-    probability proportional to its squared distance to the nearest chosen one. With `weights[N]`, 0 or more, first the
-    one of the largest weight, then in proportion to weight times squared distance. Where all of that is zero the
-    released program of SAAL stops in a debugger; here the draw is uniform over what is left. NaN counts as 0.
+    probability proportional to its squared distance to the nearest chosen one. With `sample_weight[N]`, 0 or more,
+    first the one of the largest weight, then in proportion to weight times squared distance. Where all of that is zero
+    the released program of SAAL stops in a debugger; here the draw is uniform over what is left. NaN counts as 0.
 
     >>> import jax, jax.numpy as jnp
     >>> scores = jnp.array([0.1, 0.1, 0.9, 0.1])
@@ -92,14 +97,16 @@ def kmeans_plusplus(key, embeddings, ids, available, k, weights=None):
     """
     embeddings = _scaled(embeddings, available)
     norms = jnp.square(embeddings).sum(1)
-    first = norms if weights is None else _finite(weights)
-    weights = jnp.ones_like(norms) if weights is None else first
+    first = norms if sample_weight is None else _finite(sample_weight)
+    masses = jnp.ones_like(norms) if sample_weight is None else first
 
-    return _spread(key, first, weights, lambda row: squared_to(embeddings, row), ids, available, k)
+    return _spread(key, first, masses, lambda row: squared_to(embeddings, row), ids, available, k)
 
 
 @_selector
-def gradient_kmeans_plusplus(key, residuals, features, ids, available, k):
+def gradient_kmeans_plusplus(
+    key: Key, residuals: Array, features: Array, ids: Array, available: Array, k: int
+) -> Selection:
     """k-means++ seeding on the outer products of `residuals[N, C]` and `features[N, D]`, which are never formed.
 
     With the residuals a = softmax(logits) - onehot(argmax) and the penultimate features h these are the gradients of
@@ -128,7 +135,7 @@ def gradient_kmeans_plusplus(key, residuals, features, ids, available, k):
 
 
 @_selector
-def k_center(key, embeddings, ids, available, labelled, k):
+def k_center(key: Key, embeddings: Array, ids: Array, available: Array, labelled: Array, k: int) -> Selection:
     """k-centre greedy on `embeddings[N, D]`: core-set (Sener and Savarese, ICLR 2018).
 
     Each next example is the one farthest (Euclidean) from all `labelled[N]` and all chosen so far; of equally far ones
@@ -160,15 +167,15 @@ def k_center(key, embeddings, ids, available, labelled, k):
     return _padded(indices, available, k)
 
 
-def selected(positions, k) -> Selection:
+def selected(positions: Array, k: int) -> Selection:
     """The `Selection` of positions that were chosen on the host, at most `k` of them."""
     indices = np.full(k, -1, np.int32)
     indices[: len(positions)] = positions
     return Selection(jnp.asarray(indices), jnp.int32(len(positions)))
 
 
-def _spread(key, first, weights, squared_distances, ids, available, k):
-    """The largest of `first[N]`, then each with probability proportional to weight times D^2."""
+def _spread(key, first, masses, squared_distances, ids, available, k):
+    """The largest of `first[N]`, then each with probability proportional to mass times D^2."""
     size = len(ids)
     if k == 0 or size == 0:
         return _padded(jnp.zeros(0, jnp.int32), available, k)
@@ -179,7 +186,7 @@ def _spread(key, first, weights, squared_distances, ids, available, k):
         chosen = indices[step - 1]
         remaining = remaining.at[chosen].set(False)
         distances = jnp.minimum(distances, squared_distances(chosen))
-        mass = jnp.log(weights) + jnp.log(distances)
+        mass = jnp.log(masses) + jnp.log(distances)
         mass = jnp.where((remaining & (mass > -jnp.inf)).any(), mass, 0)
         gumbel = jax.vmap(jax.random.gumbel)(of_each(named(key, "step", step), ids))
         draw = mass + gumbel.astype(mass.dtype)  # its largest is a draw in proportion to exp(mass)

@@ -1,6 +1,8 @@
 """One class for each image: logits `[C]` and an integer in `0..C-1`."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,12 @@ import optax
 from saal_jax.errors import InputError
 from saal_jax.preprocessing import unchanged
 from saal_jax.tasks.task import Task
+from saal_jax.typing import Array, PyTree
 
 UNKNOWN = -1
 
 
-def classification(num_classes: int, augmentation=unchanged) -> Task:
+def classification(num_classes: int, augmentation: Callable = unchanged) -> Task:
     """The task of telling `num_classes` apart; `augmentation(key, images)` leaves the class as it is."""
 
     def augment(key, images, labels):
@@ -66,12 +69,12 @@ def residuals(logits: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits) - jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
 
 
-def logits_and_labels(logits, labels):
+def logits_and_labels(logits: Array, labels: PyTree):
     """All that `accuracies` needs of each example: it computes in float64, which a device may not have."""
     return logits, labels
 
 
-def accuracies(logits, labels, num_classes: int) -> dict:
+def accuracies(logits: Array, labels: PyTree, num_classes: int) -> dict:
     """Accuracy in percent, mean cross-entropy in nats, and accuracy by class, NaN where a class has no example."""
     from scipy.special import log_softmax
 
@@ -86,7 +89,7 @@ def accuracies(logits, labels, num_classes: int) -> dict:
     }
 
 
-def check_outputs(outputs, size):
+def check_outputs(outputs: PyTree, size: int):
     """Refuses what is not logits `[size, C]`."""
     shape: tuple = getattr(outputs, "shape", ())
     dtype = getattr(outputs, "dtype", np.dtype(int))
@@ -97,7 +100,7 @@ def check_outputs(outputs, size):
         )
 
 
-def check_labels(labels, size, outputs):
+def check_labels(labels: PyTree, size: int, outputs: PyTree):
     """Labels `[size]` as an array, after they are checked; their values where they and the logits are known."""
     labels = _integers(labels, size)
     if outputs is not None and not isinstance(labels, jax.core.Tracer):
@@ -131,7 +134,7 @@ def _range(labels):
     return min(np.min(part) for part in values), max(np.max(part) for part in values)
 
 
-def described(value) -> str:
+def described(value: Any) -> str:
     """Type and shape of a value, for a message."""
     is_array = isinstance(value, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
     return f"{value.dtype}{list(value.shape)}" if is_array else type(value).__name__

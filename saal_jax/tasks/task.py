@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import jax
 
+from saal_jax.typing import Array, PyTree
+
 
 class Task(NamedTuple):
     """A kind of label, as pure functions. Outputs are what a model returns, labels what a person gives: pytrees of
@@ -43,15 +45,15 @@ class Task(NamedTuple):
     part: Callable | None = None
     with_part: Callable | None = None
 
-    def losses(self, outputs, labels) -> jax.Array:
+    def losses(self, outputs: PyTree, labels: PyTree) -> jax.Array:
         """The mean loss of each example, `[B]`."""
         losses = jax.vmap(self.loss_fn)(outputs, labels)
         return losses.mean(axis=tuple(range(1, losses.ndim))) if losses.ndim > 1 else losses
 
-    def image_of(self, candidates):
+    def image_of(self, candidates: Array):
         """The positions of the images of which these candidates are regions."""
         return candidates // self.regions
 
-    def region_of(self, candidates):
+    def region_of(self, candidates: Array):
         """Which region of its image each candidate is, `0..R-1`."""
         return candidates % self.regions

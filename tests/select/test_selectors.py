@@ -149,7 +149,7 @@ def test_names_are_no_ids():
 
 
 def test_negative_weights_are_refused():
-    with pytest.raises(InputError, match="weights go down to -1"):
+    with pytest.raises(InputError, match="sample_weight goes down to -1"):
         kmeans_plusplus(jax.random.key(0), np.ones(3), np.arange(3), np.ones(3, bool), 1, np.array([1.0, -1.0, 0.0]))
 
 
