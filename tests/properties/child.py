@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 
-from experiments import config, report
+from experiments import report, schema
 from saal_jax import InputError, checkpoint, data
 
 BEYOND = 2 * 2**30  # bytes that an input may take on top of what the imports have
@@ -30,7 +30,7 @@ def load(name, cache_dir, split, test_split):
 
 
 def override(*assignments):
-    return config.override(config.load("digits_saal"), assignments).model_dump(mode="json")
+    return schema.override(schema.load("digits_saal"), assignments).model_dump(mode="json")
 
 
 def newest(folder):
