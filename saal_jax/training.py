@@ -87,12 +87,12 @@ class Recipe(NamedTuple):
     mesh: Mesh | None
 
     @property
-    def apply(self):
+    def apply(self) -> Callable:
         """`(weights, images) -> outputs` for stored images, in evaluation mode: what every recipe offers."""
         return self.offers["apply"]
 
 
-def supervised_loss(model: Model, task: Task):
+def supervised_loss(model: Model, task: Task) -> Callable:
     """The loss of plain supervised training: `(weights, batch, key, rates) -> (loss, batch_stats)`."""
 
     def loss_fn(weights, batch, key, rates):
@@ -104,27 +104,27 @@ def supervised_loss(model: Model, task: Task):
     return loss_fn
 
 
-def gather(images: Images, labels: PyTree, indices: Array, mesh: Mesh | None):
+def gather(images: Images, labels: PyTree, indices: Array, mesh: Mesh | None) -> Batch:
     """The `Batch` of the examples at `indices[B]`, where -1 is padding."""
     split = split_rows(indices, mesh)
     batch = split_rows(images[split], mesh)
     return Batch(batch, jax.tree.map(lambda array: array[indices], labels), (split >= 0).astype(jnp.float32))
 
 
-def read(images: Images, labels: PyTree, indices: Array, mesh: Mesh | None):
+def read(images: Images, labels: PyTree, indices: Array, mesh: Mesh | None) -> Batch:
     """The same by the host, of images on disk; labels and indices are numpy's."""
     mask = (indices >= 0).astype(np.float32)
     batch, labels = jax.tree.map(lambda array: read_rows(array, indices, mesh), (images, labels))
     return Batch(batch, labels, read_rows(mask, np.arange(len(mask)), mesh))
 
 
-def prepared(ingredients: Ingredients, batch: Batch, key: Key):
+def prepared(ingredients: Ingredients, batch: Batch, key: Key) -> Batch:
     """A batch as the network sees it: augmented and normalised."""
     images, labels = ingredients.task.augment(key, batch.images, batch.labels)
     return batch._replace(images=split_rows(ingredients.normalize(images), ingredients.mesh), labels=labels)
 
 
-def make_step(loss_fn: Callable, ingredients: Ingredients):
+def make_step(loss_fn: Callable, ingredients: Ingredients) -> Callable:
     """Returns `step(state, batch, key, rates) -> (state, summed loss)`, which its caller compiles.
 
     `loss_fn` is as `supervised_loss` makes it. Padding enters neither the loss nor the batch statistics. `rates` are
@@ -149,7 +149,7 @@ def make_step(loss_fn: Callable, ingredients: Ingredients):
     return step
 
 
-def make_epoch(step: Callable, ingredients: Ingredients):
+def make_epoch(step: Callable, ingredients: Ingredients) -> Callable:
     """Returns `epoch(state, images, labels, batches, num_steps, key, rates) -> (state, summed loss)`; donates `state`.
 
     `batches` are indices `[S, B]`, or a pytree of such: `step` then takes the same pytree of `Batch`. With a compiled
@@ -208,7 +208,7 @@ def make_epoch(step: Callable, ingredients: Ingredients):
     return epoch
 
 
-def make_batches(key: Key, ids: Array, mask: Array, batch_size: int, capacity: int):
+def make_batches(key: Key, ids: Array, mask: Array, batch_size: int, capacity: int) -> tuple[jax.Array, int]:
     """The examples of `mask[N]` in random order, as indices `[S, B]` padded with -1; and how many batches hold any."""
     batch_size = min(batch_size, len(ids))
     rows = -(-capacity // batch_size) * batch_size
@@ -227,7 +227,7 @@ def train(
     mesh: Mesh | None = None,
     progress: Callable | None = None,
     after_epoch: Callable | None = None,
-):
+) -> tuple[TrainState, float]:
     """Trains for the training's epochs over its labelled examples (those in `mask`), in an order drawn anew each epoch.
 
     `rates_fn(done)` gives the rates of an epoch before which that share of the training is done; `after_epoch(number,

@@ -8,7 +8,7 @@ from saal_jax.select.selectors import top_k
 from saal_jax.typing import ScoreFn
 
 
-def scored(score_fn: ScoreFn, select: Callable = top_k):
+def scored(score_fn: ScoreFn, select: Callable = top_k) -> Callable:
     """Scores all that is available by `score_fn(weights, images) -> [B]` (`[B, R]` of regions), then selects."""
 
     def acquire(query):
@@ -18,7 +18,7 @@ def scored(score_fn: ScoreFn, select: Callable = top_k):
     return acquire
 
 
-def sampled(score: Callable, sample_logits: Callable, samples: int):
+def sampled(score: Callable, sample_logits: Callable, samples: int) -> Callable:
     """The largest `score(logits[B, T, C]) -> [B]` of logits that are sampled with a key of each image's own."""
 
     def score_fn(state, chunk):

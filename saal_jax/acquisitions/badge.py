@@ -15,7 +15,7 @@ from saal_jax.select.selectors import gradient_kmeans_plusplus
 from saal_jax.tasks.classification import residuals
 
 
-def badge(apply: Callable, features: Callable):
+def badge(apply: Callable, features: Callable) -> Callable:
     """k-means++ on the gradients of the loss, at the predicted class, by the weights of the last layer.
 
     Such a gradient is the outer product of softmax(logits) - onehot(argmax) and the penultimate features. Its norm is

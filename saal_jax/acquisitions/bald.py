@@ -13,7 +13,7 @@ from saal_jax.acquisitions._scored import sampled
 from saal_jax.scores import uncertainty
 
 
-def bald(sample_logits: Callable, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
+def bald(sample_logits: Callable, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20) -> Callable:
     """The images whose label has the most mutual information with the weights.
 
     Where the recipe samples by dropout, that is on the pooled features before the linear layer; an ensemble needs none.

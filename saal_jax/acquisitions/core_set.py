@@ -13,7 +13,7 @@ from saal_jax.pool import Acquired, embed
 from saal_jax.select.selectors import k_center
 
 
-def core_set(features: Callable):
+def core_set(features: Callable) -> Callable:
     """One after the other the image whose penultimate features (or embedding) are farthest from all labelled ones.
 
     It has no scores: how far an image is depends on what was chosen before it.

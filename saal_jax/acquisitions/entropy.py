@@ -10,7 +10,7 @@ from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import uncertainty
 
 
-def entropy(apply: Callable):
+def entropy(apply: Callable) -> Callable:
     """The images of the largest entropy of the predicted probabilities."""
 
     def score_fn(weights, images):

@@ -12,7 +12,7 @@ from saal_jax.scores import bound
 from saal_jax.tasks.task import Task
 
 
-def gradient_norm(apply: Callable, task: Task, *, labels: Literal["pseudo", "expected"] = "pseudo"):
+def gradient_norm(apply: Callable, task: Task, *, labels: Literal["pseudo", "expected"] = "pseudo") -> Callable:
     """The images of the largest gradient of the loss over all weights, at the pseudo label, or in expectation over the
     labels under the model's own probabilities.
     """

@@ -12,7 +12,7 @@ from saal_jax.scores import uncertainty
 from saal_jax.select import selectors
 
 
-def least_confidence(apply: Callable, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k"):
+def least_confidence(apply: Callable, *, select: Literal["top_k", "kmeans_plusplus"] = "top_k") -> Callable:
     """The images of the smallest largest probability.
 
     `select="kmeans_plusplus"` spreads the choice over the range of that score, as SAAL does over its own: what is left

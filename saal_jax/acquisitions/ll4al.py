@@ -9,6 +9,6 @@ from collections.abc import Callable
 from saal_jax.acquisitions._scored import scored
 
 
-def ll4al(predicted_loss: Callable):
+def ll4al(predicted_loss: Callable) -> Callable:
     """The images of the largest predicted loss."""
     return scored(predicted_loss)

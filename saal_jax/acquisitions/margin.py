@@ -10,7 +10,7 @@ from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import uncertainty
 
 
-def margin(apply: Callable):
+def margin(apply: Callable) -> Callable:
     """The images of the smallest difference between the two largest probabilities."""
 
     def score_fn(weights, images):

@@ -21,7 +21,7 @@ from saal_jax.typing import Array
 _PURE = 0.95  # of the balls
 
 
-def probcover(features: Callable):
+def probcover(features: Callable) -> Callable:
     """One after the other the image whose ball of radius delta holds the most images that no ball covers yet.
 
     Features are penultimate ones (or the user's embeddings), scaled to length 1. delta is the largest at which 95 % of
@@ -51,7 +51,7 @@ def probcover(features: Callable):
     return acquire
 
 
-def purity_radius(distances: Array):
+def purity_radius(distances: Array) -> float:
     """The largest radius at which 95 % of the open balls are pure, from the `distances[M]` to another cluster.
 
     A ball is pure just if its radius is no larger than the distance from its centre to the nearest example of another
@@ -65,7 +65,7 @@ def purity_radius(distances: Array):
 
 
 @jax.jit
-def other_cluster(embeddings: Array, clusters: Array):
+def other_cluster(embeddings: Array, clusters: Array) -> jax.Array:
     """Distance `[N]` from each row of `embeddings[N, D]` to the nearest one of another cluster; -1 is no cluster."""
 
     def visit(nearest, rows, valid, squared):
@@ -77,7 +77,9 @@ def other_cluster(embeddings: Array, clusters: Array):
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def cover(embeddings: Array, available: Array, labelled: Array, squared_delta: float, k: int):
+def cover(
+    embeddings: Array, available: Array, labelled: Array, squared_delta: float, k: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Greedy cover by open balls: `(indices[k], covered[N], degrees[N])`, the degrees before anything is chosen.
 
     The degree of a row is how many uncovered rows are in its ball. It is counted once, and lowered by the rows that a

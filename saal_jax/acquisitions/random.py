@@ -4,6 +4,8 @@ Cost: 0 forward passes per example.
 Scales: time N log N, memory N.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from saal_jax.keys import named
@@ -11,7 +13,7 @@ from saal_jax.pool import Acquired
 from saal_jax.select import selectors
 
 
-def random():
+def random() -> Callable:
     """Uniformly at random, without replacement."""
 
     def acquire(query):

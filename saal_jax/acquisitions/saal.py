@@ -20,7 +20,7 @@ from saal_jax.scores import max_perturbed_loss, sharpness
 from saal_jax.select.selectors import kmeans_plusplus, top_k
 from saal_jax.tasks.classification import least_likely
 from saal_jax.tasks.task import Task
-from saal_jax.typing import PseudoLabelFn
+from saal_jax.typing import PseudoLabelFn, ScoreFn
 
 _MODES = {
     "max": (max_perturbed_loss, top_k),
@@ -40,7 +40,7 @@ def saal(
     adaptive: bool = True,
     screening: Annotated[float, Gt(0), Le(1)] = 1.0,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
-):
+) -> Callable:
     """The images whose loss grows largest, or (`diff`) most, when the weights are perturbed adversarially for each.
 
     `*_diversity` spreads the choice over the range of scores by k-means++ (the published default); the others take the
@@ -63,7 +63,7 @@ def choice(
     adaptive: bool,
     precision: str,
     screening: float = 1.0,
-):
+) -> Callable:
     """Returns `choose(query, answers)`, with the labels at which the loss is taken, or None for pseudo labels."""
     score, select = _MODES[mode]
     if screening < 1 and select is not top_k:
@@ -91,12 +91,12 @@ def choice(
     return choose
 
 
-def pseudo_label_fn_of(labels: Any, task: Task):
+def pseudo_label_fn_of(labels: Any, task: Task) -> PseudoLabelFn:
     """Where the loss is taken that is not taken at a true label."""
     return least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
 
 
-def at_labels(choose: Callable, labels: Any, task: Task):
+def at_labels(choose: Callable, labels: Any, task: Task) -> Callable:
     """The acquisition `choose(query, answers)`, whose answers are None, or true ones where `labels` is `true`."""
     if labels != "true":
         return lambda query: choose(query, None)
@@ -109,7 +109,7 @@ def at_labels(choose: Callable, labels: Any, task: Task):
     return acquire
 
 
-def score_at(apply: Callable, score: Callable, **options):
+def score_at(apply: Callable, score: Callable, **options) -> ScoreFn:
     """`score` (`max_perturbed_loss`, `sharpness`) of stored images, for a sweep over `(images, labels or None)`."""
 
     def score_fn(weights, chunk):

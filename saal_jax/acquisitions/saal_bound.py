@@ -5,7 +5,7 @@ Scales: as `saal`; about six arrays of the size of the weights per example of th
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +31,7 @@ def saal_bound(
     adaptive: bool = True,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
     sample: Annotated[int, Ge(2)] = 256,
-):
+) -> Callable:
     """The images that `saal` chooses with these options, and how its score relates to the terms of its upper bound.
 
     The terms (`upper_bound_terms`, in float32), and the maximally perturbed loss in its adaptive and its plain form,
@@ -45,7 +45,7 @@ def saal_bound(
     choose = choice(apply, task, pseudo_label_fn, mode=mode, rho=rho, adaptive=adaptive, precision=precision)
 
     def terms_and_scores(apply_fn, params, images, labels):
-        options = {"rho": rho, "pseudo_label_fn": pseudo_label_fn}
+        options: dict[str, Any] = {"rho": rho, "pseudo_label_fn": pseudo_label_fn}
         terms = upper_bound_terms(apply_fn, params, images, labels, loss_fn=task.precise_loss_fn, **options)
         scores = [
             max_perturbed_loss(

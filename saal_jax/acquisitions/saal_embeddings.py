@@ -25,7 +25,7 @@ def saal_embeddings(
     rho: Annotated[float, Ge(0)] = 0.05,
     adaptive: bool = True,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
-):
+) -> Callable:
     """The image of the largest maximally perturbed loss, then images of a large one that look different.
 
     The published method spreads its choice over the range of the scores; here it is spread over the penultimate

@@ -16,7 +16,7 @@ from saal_jax.select.selectors import selected, top_k
 from saal_jax.typing import Array
 
 
-def sslpm(predicted_loss: Callable, features: Callable, *, candidates: Annotated[int, Ge(1)] = 25_000):
+def sslpm(predicted_loss: Callable, features: Callable, *, candidates: Annotated[int, Ge(1)] = 25_000) -> Callable:
     """The largest predicted loss in each of k clusters of the images of the largest predicted losses.
 
     The penultimate features (or the user's embeddings) of the top `candidates` are clustered by complete linkage. Needs
@@ -38,7 +38,7 @@ def sslpm(predicted_loss: Callable, features: Callable, *, candidates: Annotated
     return acquire
 
 
-def first_of_each(embeddings: Array, k: int):
+def first_of_each(embeddings: Array, k: int) -> np.ndarray:
     """Positions of the first row of each of `min(k, M)` complete-linkage clusters of `embeddings[M, D]`, ascending.
 
     >>> import numpy as np

@@ -17,7 +17,7 @@ from saal_jax.typing import Array
 _GUARD = 1e-14  # added to a student's probability, as released
 
 
-def st_conal(teacher: Callable, students: Callable, *, temperature: Annotated[float, Gt(0)] = 0.7):
+def st_conal(teacher: Callable, students: Callable, *, temperature: Annotated[float, Gt(0)] = 0.7) -> Callable:
     """The images on which the students differ most from the teacher; `temperature` below 1 sharpens the teacher."""
 
     def score_fn(weights, images):
@@ -26,7 +26,7 @@ def st_conal(teacher: Callable, students: Callable, *, temperature: Annotated[fl
     return scored(score_fn)
 
 
-def disagreement(teacher_logits: Array, student_logits: Array, temperature: float):
+def disagreement(teacher_logits: Array, student_logits: Array, temperature: float) -> jax.Array:
     """Mean over the students `[B, S, C]` of KL(q || p_s + 1e-14), with q = p^(1/T) / sum p^(1/T) of the teacher's p.
 
     In nats `[B]`. A power of probabilities is a multiple of logits: q = softmax(logits / T).

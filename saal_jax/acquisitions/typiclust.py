@@ -19,7 +19,7 @@ _TOO_SMALL = 5  # examples
 _NEIGHBOURS = 20
 
 
-def typiclust(features: Callable):
+def typiclust(features: Callable) -> Callable:
     """The most typical image of each of L + k clusters of the features, those with the fewest labels first.
 
     Features are penultimate ones (or the user's embeddings), scaled to length 1. As released: at most 500 clusters, and
@@ -41,7 +41,7 @@ def typiclust(features: Callable):
     return acquire
 
 
-def most_typical(embeddings: Array, clusters: Array, labelled: Array, k: int):
+def most_typical(embeddings: Array, clusters: Array, labelled: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of `min(k, number not labelled)` rows of `embeddings[M, D]` and their typicalities, in that order."""
     sizes, labels = np.bincount(clusters), np.bincount(clusters, labelled)
     order = np.lexsort((-sizes, labels))
@@ -61,7 +61,7 @@ def most_typical(embeddings: Array, clusters: Array, labelled: Array, k: int):
     return np.array(chosen, int), np.array(found)
 
 
-def typicality(embeddings: Array):
+def typicality(embeddings: Array) -> np.ndarray:
     """1 / (mean distance to the nearest 20, or half of all if that is less) `[M]` of `embeddings[M, D]`.
 
     The paper's; the released program squares the distances first.

@@ -36,7 +36,7 @@ def vaal(
     learning_rate: Annotated[float, Gt(0)] = 5e-4,
     beta: Annotated[float, Ge(0)] = 1.0,
     adversary: Annotated[float, Ge(0)] = 1.0,
-):
+) -> Callable:
     """The images whose code is least likely that of a labelled one, by a discriminator trained anew for every query.
 
     A beta-VAE learns to reconstruct labelled and unlabelled images and, with weight `adversary`, to have all of their
@@ -99,7 +99,9 @@ def vaal(
     return acquire
 
 
-def negative_elbo(images: Images, reconstruction: jax.Array, mean: Any, log_variance: jax.Array, beta: float):
+def negative_elbo(
+    images: Images, reconstruction: jax.Array, mean: jax.Array, log_variance: jax.Array, beta: float
+) -> jax.Array:
     """`|x - reconstruction|^2 / 2 + beta KL(N(mean, variance) || N(0, 1))` of each image, `[B]`: eq. 1 of the paper
     for pixels of unit variance, up to a constant.
 
@@ -111,7 +113,7 @@ def negative_elbo(images: Images, reconstruction: jax.Array, mean: Any, log_vari
     return error + beta * divergence
 
 
-def cycled(key: Key, ids: Array, mask: Array, steps: int, batch_size: int):
+def cycled(key: Key, ids: Array, mask: Array, steps: int, batch_size: int) -> np.ndarray:
     """Indices `[steps, batch_size]` that run through the examples in `mask[N]`, over and over in one random order.
 
     The order is drawn by id, once: the batches do not depend on the order of the pool.

@@ -13,7 +13,7 @@ from saal_jax.acquisitions._scored import sampled
 from saal_jax.scores import uncertainty
 
 
-def variation_ratio(sample_logits: Callable, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20):
+def variation_ratio(sample_logits: Callable, *, samples: Annotated[int, Ge(2), Le(10_000)] = 20) -> Callable:
     """The images of which the most predictions differ from the most frequent one.
 
     The score takes one of few values; among equals the choice is random.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from saal_jax.engine.jaxprs import rewritten
 
 
-def as_matrix_products(fun: Callable, *, shared: bool = True):
+def as_matrix_products(fun: Callable, *, shared: bool = True) -> Callable:
     """Returns `fun` with its convolutions computed as matrix products; equal to rounding.
 
     Rewritten is `lax.conv_general_dilated` with any layout, stride, padding, dilation and grouping, also inside nested

@@ -16,7 +16,7 @@ COMPILER_OPTIONS = {
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def with_stored_operands(fun: Callable):
+def with_stored_operands(fun: Callable) -> Callable:
     """`fun` with what enters its convolutions kept in memory as it is.
 
     The gradient of a kernel reads its layer's inputs transposed. XLA would compute them anew while it transposes them,
@@ -31,7 +31,7 @@ def with_stored_operands(fun: Callable):
     return rewritten(fun, replace)
 
 
-def keep_memory():
+def keep_memory() -> None:
     """Lets this process use memory again that it has freed; call it before JAX computes anything.
 
     A step takes all its memory at once and frees it, which glibc hands to the system and asks for anew: a fifth to a

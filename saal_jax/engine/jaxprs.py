@@ -6,10 +6,12 @@ from typing import Any
 import jax
 from jax.extend.core import Literal
 
+from saal_jax.typing import PyTree
+
 _CALLS = ("jit", "pjit", "closed_call")
 
 
-def trace(fun: Callable, *args):
+def trace(fun: Callable, *args) -> tuple[Any, PyTree]:
     """`(closed jaxpr, shapes of the result)` of `fun`, with what it jits inside written out."""
     closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
     if any(equation.primitive.name in _CALLS for equation in closed.jaxpr.eqns):
@@ -17,7 +19,7 @@ def trace(fun: Callable, *args):
     return closed, shapes
 
 
-def evaluate(closed: Any, leaves: list, replace: Callable = lambda equation, inputs: None):
+def evaluate(closed: Any, leaves: list, replace: Callable = lambda equation, inputs: None) -> list:
     """Outputs of a jaxpr; `replace(equation, inputs)` returns an equation's outputs, or None to leave it as it is."""
     values = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     values.update(zip(closed.jaxpr.invars, leaves, strict=True))
@@ -37,7 +39,7 @@ def evaluate(closed: Any, leaves: list, replace: Callable = lambda equation, inp
     return [read(atom) for atom in closed.jaxpr.outvars]
 
 
-def rewritten(fun: Callable, replace: Callable):
+def rewritten(fun: Callable, replace: Callable) -> Callable:
     """`fun` with some of its equations replaced, as `evaluate` does; those inside loops, branches and functions with
     custom derivatives are left as they are.
     """
@@ -49,7 +51,7 @@ def rewritten(fun: Callable, replace: Callable):
     return wrapped
 
 
-def bind(equation: Any, inputs: Any):
+def bind(equation: Any, inputs: Any) -> list:
     """What the equation itself makes of `inputs`."""
     primitive = equation.primitive
     with equation.ctx.manager:

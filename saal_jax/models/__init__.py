@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Le, Lt
 
@@ -37,7 +38,7 @@ class Model(NamedTuple):
     outputs_train: Callable
     sample: Callable | None = None
 
-    def apply(self, weights: PyTree, images: Images):
+    def apply(self, weights: PyTree, images: Images) -> jax.Array:
         """Logits `[B, num_classes]`, in evaluation mode."""
         return self.outputs(weights, images).logits
 

@@ -76,14 +76,14 @@ class BatchNorm(nn.Module):
         return outputs.astype(self.dtype or outputs.dtype)
 
 
-def in_float32(array: Any):
+def in_float32(array: Any) -> jax.Array:
     """`array` in float32 at least: what leaves a network, and what is summed over many values."""
     wide = jnp.promote_types(array.dtype, jnp.float32)
     # A sum that XLA (YNNPACK, on a CPU) fuses with the bfloat16 layers before it came out as NaN.
     return array if array.dtype == wide else jax.lax.optimization_barrier(array).astype(wide)
 
 
-def max_pool(images: Images):
+def max_pool(images: Images) -> jax.Array:
     """The maxima of 2x2 squares of `images[B, H, W, C]`; an odd last row or column is dropped.
 
     Comparing neighbours has a gradient several times faster than that of a window reduction, which scatters.

@@ -26,8 +26,8 @@ class SmallCNN(nn.Module):
                 f"images are {'x'.join(map(str, images.shape[1:]))} (height, width, channels): at least 4x4"
             )
         hidden, stages = images, []
-        for features in (self.width, 2 * self.width):
-            hidden = nn.relu(nn.Conv(features, (3, 3), kernel_init=torch_kernel_init, dtype=self.dtype)(hidden))
+        for channels in (self.width, 2 * self.width):
+            hidden = nn.relu(nn.Conv(channels, (3, 3), kernel_init=torch_kernel_init, dtype=self.dtype)(hidden))
             hidden = max_pool(hidden)
             stages.append(hidden)
         features = in_float32(hidden).reshape(hidden.shape[0], -1)

@@ -45,7 +45,7 @@ def loss_prediction(
     return Recipe(init, train_both, module_offers(ingredients, module), ingredients.mesh)
 
 
-def initialisation(ingredients: Ingredients, module: Any):
+def initialisation(ingredients: Ingredients, module: Any) -> Callable:
     """`key -> TrainState` whose `params` are those of the `network` and of the `module`."""
 
     @jax.jit
@@ -64,7 +64,7 @@ def network_of(weights: PyTree) -> Weights:
     return Weights(weights.params["network"], weights.batch_stats)
 
 
-def network_and_module_loss(ingredients: Ingredients, module: Any, pair_fn: Callable, weight: float):
+def network_and_module_loss(ingredients: Ingredients, module: Any, pair_fn: Callable, weight: float) -> Callable:
     """The loss of both, as `make_step` takes it; `rates["joint"]` is 0 where the module must not move the network."""
 
     def loss_fn(weights, batch, key, rates):
@@ -84,7 +84,7 @@ def _joint_stage(stage, joint):
     return joint * stage + (1 - joint) * jax.lax.stop_gradient(stage)
 
 
-def pair_loss(pair_fn: Callable, predicted: Array, losses: Array, mask: jax.Array):
+def pair_loss(pair_fn: Callable, predicted: Array, losses: Array, mask: jax.Array) -> jax.Array:
     """The mean of `pair_fn(p_i - p_j, l_i - l_j)` over pairs of the rows in `mask`: the first with the last, and so on.
 
     Of an odd number the one in the middle is left out; of fewer than two the loss is 0.

@@ -26,7 +26,7 @@ def upper_bound_terms(
     iterations: int = 40,
     loss_fn: LossFn = cross_entropy_by_differences,
     pseudo_label_fn: PseudoLabelFn = most_likely,
-):
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Loss, gradient term and eigenvalue term of every image: `l`, `rho |g|` and `rho^2 / 2 lambda_1`.
 
     With `l`, `g` and `H` the loss of one image at its label, its gradient and its Hessian over all of `params`,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 
-def largest_eigenvalue(product_fn: Callable, start: jax.Array, iterations: int):
+def largest_eigenvalue(product_fn: Callable, start: jax.Array, iterations: int) -> jax.Array:
     """The algebraically largest eigenvalue (not the largest in magnitude), from below, by Lanczos iterations.
 
     `iterations` products span the Krylov space of `start[P]` (not zero); returned is the largest eigenvalue of the

@@ -117,7 +117,7 @@ def _losses(apply_fn, params, images, labels, rho, adaptive, loss_fn, pseudo_lab
     return with_gradients(perturbed_losses, fun, params, images, labels)
 
 
-def loss_of_one(apply_fn: ApplyFn, loss_fn: LossFn, pseudo_label_fn: PseudoLabelFn):
+def loss_of_one(apply_fn: ApplyFn, loss_fn: LossFn, pseudo_label_fn: PseudoLabelFn) -> Callable:
     """Returns `(params, image, label) -> (mean loss, (losses, label))` of one example; None is its pseudo label."""
 
     def fun(params, image, label):
@@ -135,7 +135,9 @@ def _outputs(apply_fn, check_outputs, params, images):
     return outputs
 
 
-def with_gradients(fun: Callable, loss_fn: Callable, params: PyTree, images: Images, labels: PyTree):
+def with_gradients(
+    fun: Callable, loss_fn: Callable, params: PyTree, images: Images, labels: PyTree
+) -> tuple[jax.Array, PyTree]:
     """Losses `[B, ...]` and what `fun(image, label, gradients)` makes of the gradients of each, `[B, ...]`.
 
     `loss_fn` is as `loss_of_one` makes it. The work is in two halves. The first, with weights that all examples share,
@@ -154,7 +156,7 @@ def with_gradients(fun: Callable, loss_fn: Callable, params: PyTree, images: Ima
     return losses, few_at_a_time(second_half, params, (images, labels, factors))
 
 
-def few_at_a_time(fun: Callable, params: PyTree, examples: PyTree):
+def few_at_a_time(fun: Callable, params: PyTree, examples: PyTree) -> PyTree:
     """`fun` of every example, as many at a time as stay in a CPU's caches with arrays like `params` of their own."""
     size = jax.tree.leaves(examples)[0].shape[0]
     in_flight = _in_flight(params, size)
@@ -178,7 +180,7 @@ def validated(
     rho: float | jax.Array,
     loss_fn: LossFn,
     pseudo_label_fn: PseudoLabelFn,
-):
+) -> PyTree:
     """Returns `labels` after all arguments are checked, their values where these are known (not while tracing)."""
     _check_rho(rho)
     _check_params(params)
@@ -194,7 +196,7 @@ def validated(
     return labels
 
 
-def outputs_type(apply_fn: ApplyFn, params: PyTree, images: Images, check_outputs: Callable):
+def outputs_type(apply_fn: ApplyFn, params: PyTree, images: Images, check_outputs: Callable) -> PyTree:
     """Shapes and dtypes of the outputs `[B, ...]`; `apply_fn` is traced once for all arguments of the same shapes."""
     return _jitted_outputs.eval_shape(apply_fn, check_outputs, params, images)
 

@@ -10,13 +10,13 @@ from saal_jax.typing import Array, PyTree
 _HELD = 2**24  # distances that are held at a time
 
 
-def squared_to(embeddings: Array, row: Array):
+def squared_to(embeddings: Array, row: Array) -> jax.Array:
     """Squared distances `[N]` of all `embeddings[N, D]` to one of them: of equals exactly 0."""
     found = jnp.square(embeddings - embeddings[row][None]).sum(1)
     return jax.lax.optimization_barrier(found)  # fused with what follows, the sums are 8 times slower on a CPU
 
 
-def nearest_of(embeddings: Array, mask: Array):
+def nearest_of(embeddings: Array, mask: Array) -> jax.Array:
     """Which example of `mask[N]` is nearest to each one of `embeddings[N, D]`, block by block; 0 of an empty mask."""
 
     def visit(state, rows, valid, squared):
@@ -30,7 +30,7 @@ def nearest_of(embeddings: Array, mask: Array):
     return over_blocks(embeddings, mask, visit, start)[0]
 
 
-def over_blocks(embeddings: Array, mask: Array, visit: Callable, state: PyTree):
+def over_blocks(embeddings: Array, mask: Array, visit: Callable, state: PyTree) -> PyTree:
     """Folds `state = visit(state, rows[B], valid[B], squared[B, N])` over the examples of `mask[N]`, B at a time.
 
     `squared` are the squared distances of these rows to all examples, up to some eps of the squared norms. The number

@@ -69,7 +69,7 @@ def residuals(logits: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits) - jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
 
 
-def logits_and_labels(logits: Array, labels: PyTree):
+def logits_and_labels(logits: Array, labels: PyTree) -> tuple[Array, PyTree]:
     """All that `accuracies` needs of each example: it computes in float64, which a device may not have."""
     return logits, labels
 
@@ -89,7 +89,7 @@ def accuracies(logits: Array, labels: PyTree, num_classes: int) -> dict:
     }
 
 
-def check_outputs(outputs: PyTree, size: int):
+def check_outputs(outputs: PyTree, size: int) -> None:
     """Refuses what is not logits `[size, C]`."""
     shape: tuple = getattr(outputs, "shape", ())
     dtype = getattr(outputs, "dtype", np.dtype(int))
@@ -100,7 +100,7 @@ def check_outputs(outputs: PyTree, size: int):
         )
 
 
-def check_labels(labels: PyTree, size: int, outputs: PyTree):
+def check_labels(labels: PyTree, size: int, outputs: PyTree) -> Array:
     """Labels `[size]` as an array, after they are checked; their values where they and the logits are known."""
     labels = _integers(labels, size)
     if outputs is not None and not isinstance(labels, jax.core.Tracer):

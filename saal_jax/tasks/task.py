@@ -50,10 +50,10 @@ class Task(NamedTuple):
         losses = jax.vmap(self.loss_fn)(outputs, labels)
         return losses.mean(axis=tuple(range(1, losses.ndim))) if losses.ndim > 1 else losses
 
-    def image_of(self, candidates: Array):
+    def image_of(self, candidates: Array) -> Array:
         """The positions of the images of which these candidates are regions."""
         return candidates // self.regions
 
-    def region_of(self, candidates: Array):
+    def region_of(self, candidates: Array) -> Array:
         """Which region of its image each candidate is, `0..R-1`."""
         return candidates % self.regions
