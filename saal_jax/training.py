@@ -165,7 +165,7 @@ def make_epoch(step: Callable, ingredients: Ingredients) -> Callable:
         return state, total + loss
 
     def gathering(state, total, images, labels, batches, index, key, rates):
-        batch = jax.tree.map(lambda of_steps: gather(images, labels, of_steps[index], mesh), batches)
+        batch = jax.tree.map(lambda rows: gather(images, labels, rows[index], mesh), batches)
         return accumulate(state, total, batch, index, key, rates)
 
     def compiled(fun):
@@ -190,17 +190,15 @@ def make_epoch(step: Callable, ingredients: Ingredients) -> Callable:
 
     def reading_loop(state, images, labels, batches, num_steps, key, rates):
         total = replicate(jnp.zeros(()), mesh)
-        labels, batches = jax.device_get((labels, jax.tree.map(lambda of_steps: padded(of_steps, mesh), batches)))
+        labels, batches = jax.device_get((labels, jax.tree.map(lambda rows: padded(rows, mesh), batches)))
         for index in range(num_steps):
-            batch = jax.tree.map(lambda of_steps: read(images, labels, of_steps[index], mesh), batches)  # noqa: B023
+            batch = jax.tree.map(lambda rows: read(images, labels, rows[index], mesh), batches)  # noqa: B023
             jax.block_until_ready(total)  # else batches would pile up where reading is faster
             state, total = one_step(state, total, batch, np.int32(index), key, rates)
         return state, total
 
     def epoch(state, images, labels, batches, *rest):
-        split = jax.tree.map(
-            lambda of_steps: split_batches(of_steps, mesh), batches
-        )  # refuses what processes differ in
+        split = jax.tree.map(lambda rows: split_batches(rows, mesh), batches)  # refuses what processes differ in
         if on_disk(images):
             return reading_loop(state, images, labels, batches, *rest)
         return (compiled_epoch if compiled_loop else loop_of_steps)(state, images, labels, split, *rest)

@@ -101,7 +101,7 @@ def cover(
         degrees = degrees - count(uncovered & ball)
         return indices.at[step].set(best), remaining.at[best].set(False), uncovered & ~ball, degrees
 
-    covered = over_blocks(embeddings, labelled, lambda found, *block: found | near(*block).any(0), labelled)
+    covered = over_blocks(embeddings, labelled, lambda covered, *block: covered | near(*block).any(0), labelled)
     uncovered = (available | labelled) & ~covered
     degrees = count(uncovered)
     start = jnp.zeros(k, jnp.int32), available, uncovered, degrees

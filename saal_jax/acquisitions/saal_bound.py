@@ -35,7 +35,7 @@ def saal_bound(
     """The images that `saal` chooses with these options, and how its score relates to the terms of its upper bound.
 
     The terms (`upper_bound_terms`, in float32), and the maximally perturbed loss in its adaptive and its plain form,
-    are computed for a random `sample` of the candidates. Told of a query are `mean_*` of the five, and the Pearson
+    are computed for a random `sample` of the candidates. The metrics are `mean_*` of the five, and the Pearson
     `correlation_TERM_SCORE` over the sample of each term (`loss`, `gradient`, `eigenvalue`) with each form of the score
     (`adaptive`, `plain`): NaN where one of the two is constant.
     """
@@ -63,15 +63,15 @@ def saal_bound(
         drawn = selectors.random_k(named(query.key, "sample"), pool.ids, query.available, size)
         mask = np.zeros(len(pool.ids), bool)
         mask[np.asarray(drawn.indices)[: int(drawn.count)]] = True
-        found = query.sweep(score_fn, query.weights, (pool.images, answers), mask, most=size)[mask]
-        return acquired._replace(metrics={**acquired.metrics, **_relations(np.float64(found))})
+        measured = query.sweep(score_fn, query.weights, (pool.images, answers), mask, most=size)[mask]
+        return acquired._replace(metrics={**acquired.metrics, **_relations(np.float64(measured))})
 
     return at_labels(choose_and_measure, labels, task)
 
 
-def _relations(found):
-    """Means and correlations by name of `found[N, 5]`: terms and scores of the sampled images."""
-    columns = dict(zip((*_TERMS, *_SCORES), found.T, strict=True))
+def _relations(measured):
+    """Means and correlations by name of `measured[N, 5]`: terms and scores of the sampled images."""
+    columns = dict(zip((*_TERMS, *_SCORES), measured.T, strict=True))
     means = {f"mean_{name}": float(np.mean(values)) for name, values in columns.items()}
     correlations = {
         f"correlation_{term}_{score}": _pearson(columns[term], columns[score]) for term in _TERMS for score in _SCORES

@@ -33,9 +33,9 @@ def typiclust(features: Callable) -> Callable:
         count = min(int(query.labelled.sum()) + query.k, _CLUSTERS)
         clusters = kmeans(named(query.key, "clusters"), embeddings, pool.ids, known, count)
         rows = shuffled(named(query.key, "order"), pool.ids, known)
-        chosen, found = most_typical(embeddings[rows], clusters[rows], query.labelled[rows], query.k)
+        chosen, typicalities = most_typical(embeddings[rows], clusters[rows], query.labelled[rows], query.k)
         scores = np.full(len(pool.ids), np.nan, np.float32)
-        scores[rows[chosen]] = found
+        scores[rows[chosen]] = typicalities
         return Acquired(selected(rows[chosen], query.k), scores)
 
     return acquire
@@ -43,11 +43,11 @@ def typiclust(features: Callable) -> Callable:
 
 def most_typical(embeddings: Array, clusters: Array, labelled: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of `min(k, number not labelled)` rows of `embeddings[M, D]` and their typicalities, in that order."""
-    sizes, labels = np.bincount(clusters), np.bincount(clusters, labelled)
-    order = np.lexsort((-sizes, labels))
+    sizes, label_counts = np.bincount(clusters), np.bincount(clusters, labelled)
+    order = np.lexsort((-sizes, label_counts))
     left: np.ndarray = np.where(labelled, -1, clusters)
     chosen: list[int] = []
-    found: list[float] = []
+    typicalities: list[float] = []
     for group in (order[sizes[order] > _TOO_SMALL], order[sizes[order] <= _TOO_SMALL]):
         while np.isin(left, group).any() and len(chosen) < k:
             for cluster in group:
@@ -56,9 +56,9 @@ def most_typical(embeddings: Array, clusters: Array, labelled: Array, k: int) ->
                     values = typicality(embeddings[members])
                     best = values.argmax()
                     chosen.append(members[best])
-                    found.append(values[best])
+                    typicalities.append(values[best])
                     left[members[best]] = -1
-    return np.array(chosen, int), np.array(found)
+    return np.array(chosen, int), np.array(typicalities)
 
 
 def typicality(embeddings: Array) -> np.ndarray:

@@ -40,7 +40,7 @@ def vaal(
     """The images whose code is least likely that of a labelled one, by a discriminator trained anew for every query.
 
     A beta-VAE learns to reconstruct labelled and unlabelled images and, with weight `adversary`, to have all of their
-    codes taken for labelled; the discriminator learns to tell them apart. The score is minus its logit at the mean
+    codes taken for labelled; the discriminator learns to distinguish them. The score is minus its logit at the mean
     code.
 
     The published width is 128, and the released program takes 39,000 steps on CIFAR-10, each with two updates of the
@@ -60,9 +60,9 @@ def vaal(
         sides = jnp.where(jnp.arange(len(both)) < batch_size, 1.0, -1.0)
 
         def autoencoder_loss(params):
-            found, mean, log_variance = autoencoder.reconstruct(params, both, key)
+            reconstruction, mean, log_variance = autoencoder.reconstruct(params, both, key)
             fooled = jax.nn.softplus(-judge.apply(state.discriminator, mean))  # cross-entropy if all were labelled
-            return (negative_elbo(both, found, mean, log_variance, beta) + adversary * fooled).mean()
+            return (negative_elbo(both, reconstruction, mean, log_variance, beta) + adversary * fooled).mean()
 
         params, opt_state = update(autoencoder_loss, state.autoencoder, state.opt_states[0])
         codes, _ = autoencoder.encode(params, both)
@@ -85,7 +85,7 @@ def vaal(
 
     def acquire(query):
         images, ids, select_key = query.pool.images, query.pool.ids, named(query.key, "selection")
-        if not (query.labelled.any() and query.available.any()):  # nothing to tell apart
+        if not (query.labelled.any() and query.available.any()):  # nothing to distinguish
             return Acquired(random_k(select_key, ids, query.available, query.k), np.full(len(ids), np.nan, np.float32))
         masks = {"labelled": query.labelled, "available": query.available}
         batches = [cycled(named(query.key, name), ids, mask, steps, batch_size) for name, mask in masks.items()]

@@ -56,8 +56,8 @@ def value_and_factors(fun: Callable, params: PyTree, *args) -> tuple[Callable, C
             now = list(leaves)
             for index, leaf in zip(others, others_now, strict=True):
                 now[index] = leaf
-            found = evaluate(closed, [*now, *jax.tree.leaves(args)], replace)
-            value, aux = jax.tree.unflatten(jax.tree.structure(shapes), found)
+            outputs = evaluate(closed, [*now, *jax.tree.leaves(args)], replace)
+            value, aux = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
             return value, (aux, entering)
 
         layers_behind = {equation.outvars[0]: index for index, (equation, _) in layers.items()}
@@ -68,11 +68,11 @@ def value_and_factors(fun: Callable, params: PyTree, *args) -> tuple[Callable, C
 
     def gradients_fn(factors):
         entering, arriving, gradients = factors
-        found = dict(zip(others, gradients, strict=True))
+        by_leaf = dict(zip(others, gradients, strict=True))
         for index, (equation, place) in layers.items():
             product = _product(equation, place, entering[index], arriving[index])
-            found[index] = product.astype(closed.in_avals[index].dtype)
-        return jax.tree.unflatten(structure, [found[index] for index in range(len(leaves))])
+            by_leaf[index] = product.astype(closed.in_avals[index].dtype)
+        return jax.tree.unflatten(structure, [by_leaf[index] for index in range(len(leaves))])
 
     return factors_fn, gradients_fn
 

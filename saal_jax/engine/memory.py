@@ -22,7 +22,7 @@ def machine_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """The memory that is free now: of this machine and, where it tells, of the device, whichever has less."""
+    """The memory that is free now: of this machine and, where it reports it, of the device, whichever has less."""
     stats = jax.local_devices()[0].memory_stats() or {}
     free = [stats["bytes_limit"] - stats["bytes_in_use"]] if "bytes_limit" in stats else []
     try:
@@ -41,8 +41,8 @@ def on_disk(array: Any) -> bool:
 def lap() -> tuple[float, int]:
     """The time in seconds, and the most memory in bytes that was held at once since the last lap.
 
-    On a device that tells, that of the device since the process began; else that of this process, since it began where
-    the system is no Linux.
+    On a device that reports it, that of the device since the process began; else that of this process, since it began
+    where the system is no Linux.
     """
     stats = jax.local_devices()[0].memory_stats() or {}
     peak = stats.get("peak_bytes_in_use")
@@ -56,23 +56,23 @@ def lap() -> tuple[float, int]:
     return time.perf_counter(), peak
 
 
-def bytes_per_example(fun: Callable, params: PyTree, pool: PyTree, size: int, *keys) -> tuple[int, int]:
+def bytes_per_example(fun: Callable, params: PyTree, arrays: PyTree, size: int, *keys) -> tuple[int, int]:
     """`(fixed, per example)` bytes that `fun(params, chunk, *keys)` holds at its worst, at about `size` examples.
 
-    An estimate: XLA fuses what is counted apart here, and pads what is counted bare. Of `pool` and `keys`, whose
+    An estimate: XLA fuses what is counted apart here, and pads what is counted bare. Of `arrays` and `keys`, whose
     leading axis is that of the chunk, only shapes are looked at.
     """
-    shapes = jax.tree.map(_shape, (params, (pool, *keys)))
+    shapes = jax.tree.map(_shape, (params, (arrays, *keys)))
     leaves, structure = jax.tree.flatten(shapes)
     return _bytes_per_example(fun, structure, tuple(leaves), size)
 
 
 @functools.lru_cache(maxsize=64)
 def _bytes_per_example(fun, structure, leaves, size):
-    params, pool = jax.tree.unflatten(structure, leaves)
+    params, arrays = jax.tree.unflatten(structure, leaves)
 
     def peak(size):
-        chunk = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), pool)
+        chunk = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), arrays)
         closed = jax.make_jaxpr(fun)(params, *chunk)
         return sum(map(_bytes, jax.tree.leaves(chunk))) + _peak(closed.jaxpr)
 

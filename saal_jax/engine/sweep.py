@@ -18,7 +18,7 @@ from saal_jax.errors import InputError
 from saal_jax.keys import as_threefry, named, of_each
 from saal_jax.typing import Array, Key, PyTree, ScoreFn
 
-_CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not tell its memory
+_CHUNK_BYTES = 2**28  # what a chunk may take on a CPU, or on a device that does not report its memory
 _LARGEST_CHUNK = 1024
 
 # Of matrix products and convolutions of float32 numbers, on devices that have others than float32.
@@ -104,17 +104,17 @@ def score_available(
     regions = len(available) // len(names) if len(names) else 1
     positions = np.flatnonzero(np.reshape(available, (-1, regions)).any(axis=1))
     size = min(most, len(names)) if most else len(names)
-    found = _sweep(score_fn, weights, arrays, positions, size, None, None, mesh, precision, progress)
+    scores = _sweep(score_fn, weights, arrays, positions, size, None, None, mesh, precision, progress)
     if regions > 1:
-        if getattr(found, "shape", None) != (len(positions), regions):
-            given = jax.tree.map(lambda leaf: f"[B{''.join(f', {length}' for length in leaf.shape[1:])}]", found)
+        if getattr(scores, "shape", None) != (len(positions), regions):
+            shapes = jax.tree.map(lambda leaf: f"[B{''.join(f', {length}' for length in leaf.shape[1:])}]", scores)
             raise InputError(
-                f"{regions} regions of an image are bought apart: a score must be [B, {regions}], not {given}"
+                f"{regions} regions of an image are bought apart: a score must be [B, {regions}], not {shapes}"
             )
         positions = (positions[:, None] * regions + np.arange(regions)).ravel()
         kept = available[positions]
-        found, positions = found.ravel()[kept], positions[kept]
-    finite = [np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(found)]
+        scores, positions = scores.ravel()[kept], positions[kept]
+    finite = [np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(scores)]
     wrong = positions[~np.all(finite, axis=0)]
     if wrong.size:
         first = [f"{names[at // regions]}{f'#{at % regions}' * (regions > 1)}" for at in wrong[:5]]
@@ -124,14 +124,14 @@ def score_available(
             "(lower optimizer.learning_rate) or these images are extreme (leave them out)"
         )
     if len(positions) == len(available):
-        return found
-
-    def spread(rows):
-        scores = np.full((len(available), *rows.shape[1:]), np.nan, rows.dtype)
-        scores[positions] = rows
         return scores
 
-    return jax.tree.map(spread, found)
+    def spread(rows):
+        spread_out = np.full((len(available), *rows.shape[1:]), np.nan, rows.dtype)
+        spread_out[positions] = rows
+        return spread_out
+
+    return jax.tree.map(spread, scores)
 
 
 def default_chunk_size(score_fn: ScoreFn, params: PyTree, arrays: PyTree, *key) -> int:
@@ -163,23 +163,23 @@ def _sweep(score_fn, params, arrays, positions, size, key, chunk_size, mesh, pre
         raise InputError(f"precision is {precision!r}: it must be one of {', '.join(PRECISIONS)}")
     if not len(positions):
         one = jax.tree.map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype), arrays)
-        found = jax.eval_shape(score_fn, params, one, *(() if key is None else (jax.random.split(key, 1),)))
-        return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), found)
+        shapes = jax.eval_shape(score_fn, params, one, *(() if key is None else (jax.random.split(key, 1),)))
+        return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
     count, processes = len(positions), len({device.process_index for device in mesh.devices.flat}) if mesh else 1
     if processes > 1:
         mesh, share = mesh.local_mesh, -(-count // processes)
-        mine = np.arange(jax.process_index() * share, (jax.process_index() + 1) * share)
-        positions = positions[np.minimum(mine, count - 1)]
+        own = np.arange(jax.process_index() * share, (jax.process_index() + 1) * share)
+        positions = positions[np.minimum(own, count - 1)]
     if mesh:
         params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     scores, done = None, 0
     while done < len(positions):
         try:
             with jax.default_matmul_precision(PRECISIONS[precision]):
-                for found in _chunks(score_fn, params, arrays, positions[done:], key, int(chunk_size), mesh):
+                for chunk_scores in _chunks(score_fn, params, arrays, positions[done:], key, int(chunk_size), mesh):
                     if scores is None:  # of embeddings, a list of chunks would be there twice when it is joined
-                        scores = jax.tree.map(functools.partial(_room, len(positions)), found)
-                    for whole, part in zip(jax.tree.leaves(scores), jax.tree.leaves(found), strict=True):
+                        scores = jax.tree.map(functools.partial(_room, len(positions)), chunk_scores)
+                    for whole, part in zip(jax.tree.leaves(scores), jax.tree.leaves(chunk_scores), strict=True):
                         whole[done : done + len(part)] = part
                     done += len(part)
                     if progress:
@@ -195,8 +195,8 @@ def _sweep(score_fn, params, arrays, positions, size, key, chunk_size, mesh, pre
     return scores
 
 
-def _room(size, found):
-    return np.empty((size, *found.shape[1:]), found.dtype)
+def _room(size, scores):
+    return np.empty((size, *scores.shape[1:]), scores.dtype)
 
 
 def _chunks(score_fn, params, arrays, positions, key, chunk_size, mesh):
@@ -212,26 +212,26 @@ def _chunks(score_fn, params, arrays, positions, key, chunk_size, mesh):
         keys = () if key is None else (of_each(named(key, "example"), jnp.asarray(rows)),)
         if mesh:
             chunk, keys = jax.device_put((chunk, keys), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
-        found = _score(score_fn, mesh, params, chunk, *keys)
+        scores = _score(score_fn, mesh, params, chunk, *keys)
         if before is not None:
             yield jax.tree.map(np.asarray, before)
-        before = found
+        before = scores
     yield jax.tree.map(lambda leaf: np.asarray(leaf)[: len(positions) - start], before)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(score_fn, mesh, params, chunk, *keys):
     def one_row_for_each(params, chunk, *keys):
-        found = score_fn(params, chunk, *keys)
+        scores = score_fn(params, chunk, *keys)
         size = jax.tree.leaves(chunk)[0].shape[0]
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(found)]
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(scores)]
         if not shapes or any(shape[:1] != (size,) for shape in shapes):
-            given = jax.tree.map(jnp.shape, found)
+            returned = jax.tree.map(jnp.shape, scores)
             raise InputError(
-                f"score_fn gave {given} for a chunk of {size}: it must return an array [{size}, ...], or a pytree "
-                "of them"
+                f"score_fn returned {returned} for a chunk of {size}: it must return an array [{size}, ...], or a "
+                "pytree of them"
             )
-        return found
+        return scores
 
     score = as_matrix_products(one_row_for_each, shared=False)
     if mesh is not None:

@@ -82,8 +82,8 @@ def _functions(module):
 
     def outputs_train(weights, images, mask, key):
         options = {"train": True, "drop": True, "mask": mask, "rngs": {"dropout": key}, "mutable": ["batch_stats"]}
-        found, updated = module.apply(variables(weights), images, **options)
-        return found, updated.get("batch_stats", {})
+        result, updated = module.apply(variables(weights), images, **options)
+        return result, updated.get("batch_stats", {})
 
     def sample(weights, images, key):
         return module.apply(variables(weights), images, drop=True, rngs={"dropout": key}).logits

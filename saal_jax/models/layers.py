@@ -16,8 +16,8 @@ MOMENTUM = 0.9  # of the running statistics: the share of the old ones
 
 
 class Outputs(NamedTuple):
-    """What a network tells of images: `logits[B, num_classes]`, the `features[B, D]` that its linear layer reads, and
-    the outputs of its `stages`, each `[B, H, W, D]`. Of a network that computes in bfloat16 the stages are bfloat16,
+    """What a network returns: `logits[B, num_classes]`, the `features[B, D]` that its linear layer reads, and the
+    outputs of its `stages`, each `[B, H, W, D]`. Of a network that computes in bfloat16 the stages are bfloat16,
     the others float32.
     """
 

@@ -22,10 +22,10 @@ def ensemble(ingredients: Ingredients, *, members: Annotated[int, Ge(2), Le(100)
     def train_members(key, state, training, progress=None):
         states, losses = [], []
         for member in range(members):
-            told = progress and (lambda done, total, before=member: progress(before * total + done, members * total))
+            report = progress and (lambda done, total, before=member: progress(before * total + done, members * total))
             weights = Weights(state.weights.params[member], state.weights.batch_stats[member])
             start = TrainState(weights, state.opt_state[member])
-            trained, loss = alone.train(named(key, "member", member), start, training, told)
+            trained, loss = alone.train(named(key, "member", member), start, training, report)
             states.append(trained)
             losses.append(loss)
         return _joined(states), sum(losses) / members

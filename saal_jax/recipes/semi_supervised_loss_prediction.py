@@ -75,23 +75,27 @@ def semi_supervised_loss_prediction(
         if training.cycle == 0:
             chosen = [random_k(named(key, "left out"), pool.ids, mask, left_out)]
         else:
-            found = score_available(losses, weights, (pool.images, training.labels), mask, pool.names, mesh=mesh)
+            scores = score_available(losses, weights, (pool.images, training.labels), mask, pool.names, mesh=mesh)
             parts = (("old", mask & ~training.new, left_out // 2), ("new", training.new, left_out - left_out // 2))
-            chosen = [top_k(named(key, f"{age} left out"), -found, pool.ids, part, count) for age, part, count in parts]
+            chosen = [
+                top_k(named(key, f"{age} left out"), -scores, pool.ids, part, count) for age, part, count in parts
+            ]
         for selection in chosen:
             mask[np.asarray(selection.indices)[: int(selection.count)]] = False
         return mask
 
     def train_both(key, state, training, progress=None):
         second = module_epochs if training.cycle < training.cycles and not training.labelled.all() else 0
-        told = progress and (lambda done, total: progress(done, total + second))
+        report = progress and (lambda done, total: progress(done, total + second))
         mask = taking_part(key, state.weights, training)
         start = TrainState(state.weights, transformation.init(state.weights.params))
         rates_fn = lambda done: {"learning": optimizer.schedule(done), "joint": 1.0}  # noqa: E731
         state, loss = train(
-            epoch, start, training, named(key, "both"), rates_fn=rates_fn, mask=mask, mesh=mesh, progress=told
+            epoch, start, training, named(key, "both"), rates_fn=rates_fn, mask=mask, mesh=mesh, progress=report
         )
-        weights = train_module(named(key, "module"), state.weights, training, second, told) if second else state.weights
+        weights = (
+            train_module(named(key, "module"), state.weights, training, second, report) if second else state.weights
+        )
         return TrainState(weights, state.opt_state), loss
 
     def train_module(key, weights, training, epochs, progress):

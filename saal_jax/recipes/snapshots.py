@@ -61,11 +61,11 @@ def snapshots(
 
     def train_network(key, state, training, progress=None):
         taken = [max(1, round(training.epochs * (1 - span * index / (count - 1)))) for index in reversed(range(count))]
-        found = {}
+        weights_after = {}  # epochs
 
         def after_epoch(number, state):
             if number in taken:
-                found[number] = copied(state.weights)
+                weights_after[number] = copied(state.weights)
 
         weights = Weights(state.weights.params, state.weights.batch_stats)
         start = TrainState(weights, (state.opt_state, copied(weights.params), jnp.zeros((), jnp.int32)))
@@ -73,7 +73,7 @@ def snapshots(
         options = {"rates_fn": rates_fn, "mesh": ingredients.mesh, "progress": progress, "after_epoch": after_epoch}
         trained, loss = train(epoch, start, training, key, **options)
         opt_state, average, _ = trained.opt_state
-        kept = [found[number] for number in taken]
+        kept = [weights_after[number] for number in taken]
         if teacher == "average":
             average = jax.tree.map(lambda *leaves: sum(leaves) / count, *(weights.params for weights in kept))
         shapes = trained.weights.batch_stats
@@ -125,10 +125,10 @@ def _statistics_step(ingredients):
         params, total = state
         batch = prepared(ingredients, batch, named(key, "augmentation"))
         zeros = jax.tree.map(jnp.zeros_like, total)
-        _, found = ingredients.model.outputs_train(
+        _, batch_stats = ingredients.model.outputs_train(
             Weights(params, zeros), batch.images, batch.mask, named(key, "dropout")
         )
-        total = jax.tree.map(lambda a, b: a + b / (1 - MOMENTUM), total, found)
+        total = jax.tree.map(lambda a, b: a + b / (1 - MOMENTUM), total, batch_stats)
         return (params, total), jnp.zeros(())
 
     return step

@@ -44,10 +44,10 @@ def network_offers(model: Model, ingredients: Ingredients) -> dict:
         return offers
 
     def sample_logits(weights, images, keys, samples):
-        def of_image(image, key):
+        def sample_image(image, key):
             sample = lambda key: draw(weights, normalize(image[None]), key)[0]  # noqa: E731
             return jax.vmap(sample)(jax.random.split(key, samples))
 
-        return jax.vmap(of_image)(images, keys)
+        return jax.vmap(sample_image)(images, keys)
 
     return offers | {"sample_logits": sample_logits}

@@ -35,7 +35,7 @@ def upper_bound_terms(
     with `|d| = rho`. It is an expansion, not an inequality: the terms left out can make the exact loss the larger.
     Source: Kim et al., "SAAL: Sharpness-Aware Active Learning", ICML 2023.
 
-    `lambda_1` is found from below by Lanczos iterations, started from `g / |g|` plus a unit vector that is the same for
+    `lambda_1` comes from below, by Lanczos iterations started from `g / |g|` plus a unit vector that is the same for
     all images. 40 of them come within 0.1 % of it, in float32 and float64, for every image tried on a CNN of 1,210
     parameters. Trained networks need 12 for that. Untrained ones need most, as their largest eigenvalues lie close
     together: 32 iterations left one of 8,800 images at 0.7 %, 24 six at up to 3 %. An iteration costs about six forward

@@ -210,10 +210,10 @@ def _checks(loss_fn):
 
 
 def _check_rho(rho):
-    found, traced = _type(rho), isinstance(rho, jax.core.Tracer)
-    real = found is not None and any(jnp.issubdtype(found.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    rho_type, traced = _type(rho), isinstance(rho, jax.core.Tracer)
+    real = rho_type is not None and any(jnp.issubdtype(rho_type.dtype, kind) for kind in (jnp.floating, jnp.integer))
     # In numpy: inside a caller's transformation JAX would trace the comparison.
-    if not real or found.ndim or not (traced or 0 <= np.asarray(rho) < np.inf):
+    if not real or rho_type.ndim or not (traced or 0 <= np.asarray(rho) < np.inf):
         raise InputError(f"rho is {rho}: the radius of the perturbation must be one finite number, 0 or more")
 
 
@@ -232,7 +232,7 @@ def _check_params(params):
 def _check_outputs(outputs, size):
     wrong = _without_rows(outputs, size)
     if wrong:
-        raise InputError(f"apply_fn gave {wrong} for a batch of {size}: it must return arrays [{size}, ...]")
+        raise InputError(f"apply_fn returned {wrong} for a batch of {size}: it must return arrays [{size}, ...]")
 
 
 def _check_labels(labels, size, outputs):
@@ -259,7 +259,7 @@ def _check_losses(outputs, labels, loss_fn, pseudo_label_fn):
 
     losses = jax.eval_shape(first, outputs, labels)
     if not isinstance(losses, jax.ShapeDtypeStruct) or not _floating(losses):
-        raise InputError(f"loss_fn gave {described(losses)} for one example: it must return one floating array")
+        raise InputError(f"loss_fn returned {described(losses)} for one example: it must return one floating array")
 
 
 def _type(value):
@@ -270,8 +270,8 @@ def _type(value):
         return None
 
 
-def _floating(found):
-    return jnp.issubdtype(found.dtype, jnp.floating)
+def _floating(array_type):
+    return jnp.issubdtype(array_type.dtype, jnp.floating)
 
 
 def _varies(leaf):

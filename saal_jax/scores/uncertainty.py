@@ -34,8 +34,8 @@ def margin(logits: Array) -> jax.Array:
     >>> print(margin(jnp.array([[0.0, 0.0], [jnp.log(3), 0.0]])).round(4))
     [ 0.  -0.5]
     """
-    found = _log_probabilities(logits, "[B, C]")
-    largest, second = found.max(-1), jnp.where(_largest(found), -jnp.inf, found).max(-1)
+    log_p = _log_probabilities(logits, "[B, C]")
+    largest, second = log_p.max(-1), jnp.where(_largest(log_p), -jnp.inf, log_p).max(-1)
     return jnp.exp(largest) * jnp.expm1(second - largest)
 
 
@@ -47,12 +47,12 @@ def variation_ratio(sample_logits: Array) -> jax.Array:
     >>> variation_ratio(jnp.array([[[2.0, 1.0], [3.0, 0.0], [0.0, 1.0], [5.0, 4.0]]]))
     Array([0.25], dtype=float32)
     """
-    found = _log_probabilities(sample_logits, "[B, T, C]")
-    return 1 - _largest(found).mean(1, dtype=found.dtype).max(-1)
+    log_p = _log_probabilities(sample_logits, "[B, T, C]")
+    return 1 - _largest(log_p).mean(1, dtype=log_p.dtype).max(-1)
 
 
 def mutual_information(sample_logits: Array) -> jax.Array:
-    """What the label would tell about the weights, in nats `[B]`, from `sample_logits[B, T, C]`: BALD.
+    """The information of the label about the weights, in nats `[B]`, from `sample_logits[B, T, C]`: BALD.
 
     The entropy of the mean prediction minus the mean entropy of the T predictions (Houlsby et al. 2011; Gal et al.,
     ICML 2017), computed as the mean over t of KL(p_t || mean p).
@@ -62,14 +62,14 @@ def mutual_information(sample_logits: Array) -> jax.Array:
     >>> print(mutual_information(jnp.array([[certain, certain], [certain, other]])).round(4))  # log 2 for a dispute
     [0.     0.6931]
     """
-    found = _log_probabilities(sample_logits, "[B, T, C]")
-    mean = jax.nn.logsumexp(found, axis=1, keepdims=True) - jnp.log(jnp.asarray(found.shape[1], found.dtype))
-    information = jnp.where(found > -jnp.inf, jnp.exp(found) * (found - mean), 0).sum(-1).mean(1)
+    log_p = _log_probabilities(sample_logits, "[B, T, C]")
+    mean = jax.nn.logsumexp(log_p, axis=1, keepdims=True) - jnp.log(jnp.asarray(log_p.shape[1], log_p.dtype))
+    information = jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * (log_p - mean), 0).sum(-1).mean(1)
     return jnp.maximum(information, 0)
 
 
-def _entropy(found):
-    return jnp.where(found > -jnp.inf, -jnp.exp(found) * found, 0).sum(-1)
+def _entropy(log_p):
+    return jnp.where(log_p > -jnp.inf, -jnp.exp(log_p) * log_p, 0).sum(-1)
 
 
 def _log_probabilities(logits, shape):

@@ -21,8 +21,8 @@ def shuffled(key: Key, ids: Array, mask: Array) -> np.ndarray:
     What is computed on the rows in that order cannot depend on the order of the pool, and its first of several equals
     is a random one.
     """
-    found = random_k(key, ids, mask, len(ids))
-    return np.asarray(found.indices)[: int(found.count)]
+    order = random_k(key, ids, mask, len(ids))
+    return np.asarray(order.indices)[: int(order.count)]
 
 
 def unit(embeddings: Array) -> np.ndarray:

@@ -12,8 +12,8 @@ _HELD = 2**24  # distances that are held at a time
 
 def squared_to(embeddings: Array, row: Array) -> jax.Array:
     """Squared distances `[N]` of all `embeddings[N, D]` to one of them: of equals exactly 0."""
-    found = jnp.square(embeddings - embeddings[row][None]).sum(1)
-    return jax.lax.optimization_barrier(found)  # fused with what follows, the sums are 8 times slower on a CPU
+    squared = jnp.square(embeddings - embeddings[row][None]).sum(1)
+    return jax.lax.optimization_barrier(squared)  # fused with what follows, the sums are 8 times slower on a CPU
 
 
 def nearest_of(embeddings: Array, mask: Array) -> jax.Array:

@@ -35,12 +35,12 @@ def _selector(select):
 
     @functools.wraps(select)
     def wrapped(*args, **kwargs):
-        given = signature.bind(*args, **kwargs).arguments
-        key, k, ids = as_threefry(given.pop("key")), given.pop("k"), given["ids"]
+        arguments = signature.bind(*args, **kwargs).arguments
+        key, k, ids = as_threefry(arguments.pop("key")), arguments.pop("k"), arguments["ids"]
         dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype
         if not np.issubdtype(dtype, np.integer):
             raise InputError(f"ids are of dtype {dtype}: pass a whole number per example, such as np.arange(N)")
-        arrays = {name: jnp.asarray(value) for name, value in given.items() if value is not None}
+        arrays = {name: jnp.asarray(value) for name, value in arguments.items() if value is not None}
         shapes = [array.shape for array in arrays.values()]
         if k < 0 or arrays["available"].ndim != 1 or {shape[:1] for shape in shapes} != {arrays["ids"].shape}:
             raise InputError(

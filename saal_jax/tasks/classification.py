@@ -95,8 +95,8 @@ def check_outputs(outputs: PyTree, size: int) -> None:
     dtype = getattr(outputs, "dtype", np.dtype(int))
     if len(shape) != 2 or shape[0] != size or not shape[1] or not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(
-            f"apply_fn gave {described(outputs)} for a batch of {size}: it must return logits of shape [{size}, C], "
-            "one floating array and nothing else"
+            f"apply_fn returned {described(outputs)} for a batch of {size}: it must return logits of shape [{size}, "
+            "C], one floating array and nothing else"
         )
 
 

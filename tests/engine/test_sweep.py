@@ -70,11 +70,11 @@ def test_progress_and_an_empty_pool():
         (
             np.ones((5, 2)),
             lambda params, chunk: chunk.sum(),
-            r"gave \(\) for a chunk of 2: it must return an array \[2, ...\], or a pytree of them",
+            r"returned \(\) for a chunk of 2: it must return an array \[2, ...\], or a pytree of them",
         ),
-        (np.ones((5, 3)), lambda params, chunk: chunk.sum(0), r"gave \(3,\) for a chunk of 2"),
-        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum()), r"gave \(\(2,\), \(\)\) for"),
-        (np.ones((5, 3)), lambda params, chunk: {}, r"gave {} for"),
+        (np.ones((5, 3)), lambda params, chunk: chunk.sum(0), r"returned \(3,\) for a chunk of 2"),
+        (np.ones((5, 3)), lambda params, chunk: (chunk.sum(1), chunk.sum()), r"returned \(\(2,\), \(\)\) for"),
+        (np.ones((5, 3)), lambda params, chunk: {}, r"returned {} for"),
     ],
 )
 def test_one_score_per_example_or_an_error(pool, score_fn, message):

@@ -133,8 +133,8 @@ def test_a_whole_pool_of_maps_in_one_sweep():
             {"labels": {"classes": np.zeros((5, 2), int), "places": np.zeros((4, 2, 2), int)}},
             "int64[4, 2, 2] at ['places']",
         ),
-        ({"loss_fn": lambda outputs, label: (outputs["heat"].sum(), {})}, "loss_fn gave tuple for one example"),
-        ({"loss_fn": lambda outputs, label: outputs["heat"].argmax()}, "loss_fn gave int32[] for one example"),
+        ({"loss_fn": lambda outputs, label: (outputs["heat"].sum(), {})}, "loss_fn returned tuple for one example"),
+        ({"loss_fn": lambda outputs, label: outputs["heat"].argmax()}, "loss_fn returned int32[] for one example"),
         (
             {"apply_fn": lambda params, images: {"heat": params["heat"]}},
             "float32[3, 3, 5, 3] at ['heat'] for a batch of 5",

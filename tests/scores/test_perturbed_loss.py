@@ -192,12 +192,12 @@ def test_apply_fn_must_return_logits(score, given, described):
     params, images = linear_setting()
     with pytest.raises(InputError) as error:
         score(lambda params, images: given(linear(params, images)), params, images)
-    assert f"apply_fn gave {described} for a batch of 6: it must return logits of shape [6, C]" in str(error.value)
+    assert f"apply_fn returned {described} for a batch of 6: it must return logits of shape [6, C]" in str(error.value)
 
 
 def test_apply_fn_must_return_logits_of_one_image_too():
     params, images = linear_setting()
-    with pytest.raises(InputError, match=r"gave float32\[3\] for a batch of 1"):
+    with pytest.raises(InputError, match=r"returned float32\[3\] for a batch of 1"):
         max_perturbed_loss(lambda params, images: linear(params, images).squeeze(), params, images)
 
 
