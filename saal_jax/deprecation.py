@@ -21,6 +21,8 @@ def renamed(**names: str) -> Callable:
         @functools.wraps(fun)
         def wrapped(*args, **kwargs):
             for old in names.keys() & kwargs.keys():
+                if names[old] in kwargs:
+                    raise TypeError(f"{fun.__name__}: {old} and {names[old]} are one argument: pass {names[old]} alone")
                 message = f"{fun.__name__}: the argument {old} is now called {names[old]}"
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
                 kwargs[names[old]] = kwargs.pop(old)

@@ -21,6 +21,8 @@ def test_old_names_still_work():
     with pytest.warns(DeprecationWarning, match="score_pool: the argument pool is now called arrays"):
         scores = saal_jax.score_pool(lambda scale, chunk: scale * chunk, 2.0, pool=values.astype(np.float32))
     assert scores.tolist() == [2, 4, 8, 16]
+    with pytest.raises(TypeError, match="weights and sample_weight are one argument"):
+        saal_jax.kmeans_plusplus(key, values, ids, available, 2, sample_weight=values, weights=values)
 
 
 def test_no_other_name_is_there():

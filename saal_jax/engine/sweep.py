@@ -188,7 +188,9 @@ def _sweep(score_fn, params, arrays, positions, size, key, chunk_size, mesh, pre
             if chunk_size == 1 or not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")):
                 raise
             chunk_size = -(-chunk_size // 2)
-            warnings.warn(f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=3)
+            warnings.warn(
+                f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=4
+            )  # behind `renamed`
     if processes > 1:
         gathered = multihost_utils.process_allgather(scores)
         scores = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], gathered)

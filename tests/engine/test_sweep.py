@@ -158,10 +158,11 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing():
         return params * chunk
 
     pool, seen = np.arange(17, dtype=np.float32), []
-    with pytest.warns(UserWarning, match="out of memory; going on with chunks of [53] examples"):
+    with pytest.warns(UserWarning, match="out of memory; going on with chunks of [53] examples") as warned:
         scores = score_pool(score_fn, 2.0, pool, chunk_size=10, progress=seen.append)
     np.testing.assert_array_equal(scores, 2 * pool)
     assert seen == [3, 6, 9, 12, 15, 17]
+    assert {warning.filename for warning in warned} == {__file__}
 
     def hopeless(params, chunk):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
