@@ -9,21 +9,22 @@ given: width 16, two epochs.
 
 import functools
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from benchmarks.contenders import Contender, compete, parser, report
+from benchmarks.contenders import Columns, Contender, Row, compete, parser, report
 from benchmarks.jax_networks import save
-from experiments.schema import load, override
+from experiments.schema import Config, load, override
 from experiments.setup import build
 
-SETTINGS = {  # config, changes
+SETTINGS: dict[str, tuple[str, list[str]]] = {  # config, changes
     "digits_saal": ("digits_saal", []),
     "cifar10_saal width 16": ("cifar10_saal", ["--config.model.width=16", "--config.epochs=2"]),
 }
 PHASES = ("query", "train", "test")
-COLUMNS = {
+COLUMNS: Columns = {
     **{f"{phase} s": (f"{phase}_seconds", ".2f") for phase in PHASES},
     "cycle s": ("cycle_seconds", ".2f"),
     "ours / this": ("saal_jax_is_faster_by", ".2f"),
@@ -34,7 +35,7 @@ COLUMNS = {
 }
 
 
-def measure(title, folder, peer_python, repeats, data_dir):
+def measure(title: str, folder: Path, peer_python: str | None, repeats: int, data_dir: str | None) -> list[Row]:
     """The rows of one setting."""
     name, changes = SETTINGS[title]
     changes = [*changes, f"--config.cycles={repeats + 1}"]
@@ -47,7 +48,7 @@ def measure(title, folder, peer_python, repeats, data_dir):
     rows = []
     for contender in contenders:
         last = contender.answers[-1]
-        row = {"contender": contender.name, **{f"{phase}_seconds": contender.median(phase) for phase in PHASES}}
+        row: Row = {"contender": contender.name, **{f"{phase}_seconds": contender.median(phase) for phase in PHASES}}
         row["cycle_seconds"] = contender.median("seconds")
         row["saal_jax_is_faster_by"] = contender.median("seconds") / contenders[0].median("seconds")
         row["peak_gib"] = last["peak_bytes"] / 2**30
@@ -56,7 +57,7 @@ def measure(title, folder, peer_python, repeats, data_dir):
     return rows
 
 
-def _write(file, config, data_dir):
+def _write(file: Path, config: Config, data_dir: str | None) -> None:
     """What the peer needs to run the same experiment."""
     setup = build(config, data_dir)
     problem = setup.problem
@@ -81,9 +82,9 @@ def _write(file, config, data_dir):
     )
 
 
-def main():
+def main() -> None:
     """Reads the command line, measures every setting and prints one table."""
-    options = parser("cycle", __doc__.splitlines()[0], SETTINGS, repeats=5)
+    options = parser("cycle", __doc__, SETTINGS, repeats=5)
     options.add_argument("--data_dir", help="where TFDS data sets are; without it only digits is measured by default")
     arguments = options.parse_args()
     settings = SETTINGS if arguments.data_dir else ["digits_saal"]

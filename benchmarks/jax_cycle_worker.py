@@ -14,12 +14,12 @@ from saal_jax.loop import answers_for, seed_key, simulate
 from saal_jax.pool import Query
 
 COMPARED = 64  # images at the front of the pool
-compiled = []
+compiled: list[float] = []  # seconds of each program
 
 
-def listen(event, seconds, **_):
+def listen(event: str, duration_secs: float, **_: str | int) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
-        compiled.append(seconds)
+        compiled.append(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(listen)
@@ -32,7 +32,7 @@ pool, key = problem.pool, seed_key(config.seeds[0])
 cycles = simulate(key, problem, setup.first(config.seeds[0]), setup.oracle)
 
 
-def turn():
+def turn() -> dict:
     cycle, seconds = timed(lambda: next(cycles))
     accuracy = cycle.metrics["test_accuracy"]
     return {**cycle.seconds, "seconds": seconds, "test_accuracy": accuracy, "compilations": len(compiled)}

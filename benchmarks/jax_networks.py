@@ -1,22 +1,27 @@
 """The file of a setting: a network's name, width and weights, and what else the contenders need to start alike."""
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
-from saal_jax.models import MODELS, Weights
+from saal_jax.models import MODELS, Model, Weights
+from saal_jax.typing import Array
 
 
-def save(file, name, width, weights, **arrays):
+def save(file: Path, name: str, width: int, weights: Weights, **arrays: Any) -> None:
     """Writes what `load`, and `torch_networks.load`, read."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for part, tree in weights._asdict().items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             flat[f"{part}/" + "/".join(key.key for key in path)] = np.asarray(leaf)
     np.savez(file, model=name, width=width, **arrays, **flat)
 
 
-def load(stored):
+def load(stored: NpzFile) -> tuple[Model, Weights]:
     """The model and its weights."""
     weights = Weights({}, {})
     for name in stored.files:
@@ -29,7 +34,7 @@ def load(stored):
     return MODELS[str(stored["model"])](10, width=int(stored["width"])), weights
 
 
-def forward_operations(model, weights, images):
+def forward_operations(model: Model, weights: Weights, images: Array) -> float:
     """Operations of one forward pass of one image."""
-    analysis = jax.jit(model.apply).lower(weights, images[:1]).compile().cost_analysis()
+    analysis: Any = jax.jit(model.apply).lower(weights, images[:1]).compile().cost_analysis()
     return analysis["flops"]

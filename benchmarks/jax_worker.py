@@ -9,6 +9,7 @@ from jax_networks import load
 from serve import serve, timed
 
 from saal_jax import max_perturbed_loss, score_pool
+from saal_jax.models import Weights
 from saal_jax.perturbation import ascend
 
 variant, setting = sys.argv[1:]
@@ -17,11 +18,11 @@ model, weights = load(stored)
 images = stored["images"]
 
 
-def ours(weights, images):
+def ours(weights: Weights, images: jax.Array) -> jax.Array:
     return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), weights.params, images)
 
 
-def naive(weights, images):
+def naive(weights: Weights, images: jax.Array) -> jax.Array:
     def loss_fn(params, image, label=None):
         logits = model.apply(weights._replace(params=params), image[None])[0]
         label = logits.argmax() if label is None else label
@@ -34,7 +35,7 @@ def naive(weights, images):
     return jax.vmap(score)(images)
 
 
-def run():
+def run() -> np.ndarray:
     return score_pool({"ours": ours, "naive": naive}[variant], weights, images)
 
 

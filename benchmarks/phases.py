@@ -9,17 +9,20 @@ import time
 
 import jax
 import optax
+from jax.stages import Compiled
 
 from benchmarks.scoring import SETTINGS
 from saal_jax import max_perturbed_loss
 from saal_jax.engine.factors import value_and_factors
-from saal_jax.models import MODELS
+from saal_jax.models import MODELS, Weights
 from saal_jax.scores.perturbed_loss import _in_flight
 
 CHUNK = {"small_cnn 8x8": 1024, "resnet18 width 16": 128, "resnet18 width 64": 44}
 
 
-def programs(name, width, shape, chunk):
+def programs(
+    name: str, width: int, shape: tuple[int, ...], chunk: int
+) -> tuple[dict[str, Compiled], Weights, jax.Array]:
     """Compiled `(params, images)` programs, by what they do more than the one before; weights and images."""
     model = MODELS[name](10, width=width)
     images = jax.random.normal(jax.random.key(1), (chunk, *shape))
@@ -53,16 +56,16 @@ def programs(name, width, shape, chunk):
     return compiled, weights, images
 
 
-def main():
+def main() -> None:
     """Reads the command line, times, and prints a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.phases", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.phases", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--setting", choices=SETTINGS, default="resnet18 width 64")
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     name, width, shape, _ = SETTINGS[arguments.setting]
     chunk = CHUNK[arguments.setting]
     compiled, weights, images = programs(name, width, shape, chunk)
-    seconds = {title: [] for title in compiled}
+    seconds: dict[str, list[float]] = {title: [] for title in compiled}
     for turn in range(arguments.repeats + 1):
         for title, program in compiled.items():
             start = time.perf_counter()

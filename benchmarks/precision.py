@@ -8,6 +8,7 @@ one process, in turns, medians.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -25,13 +26,16 @@ from saal_jax.preprocessing import normalize
 from saal_jax.scores.perturbed_loss import loss_of_one
 from saal_jax.tasks.classification import classification, cross_entropy, most_likely
 from saal_jax.training import Ingredients, TrainState, make_epoch, make_step, supervised_loss
+from saal_jax.typing import PyTree
 
 IMAGES = {"small_cnn 8x8": 4096, "resnet18 width 16": 128, "resnet18 width 64": 22}  # scored per turn
 STEPS = {"small_cnn 8x8": 200, "resnet18 width 16": 10, "resnet18 width 64": 2}  # trained per turn
 BATCH = 10
 
 
-def contender(name, width, images, dtype, steps):
+def contender(
+    name: str, width: int, images: jax.Array, dtype: str | None, steps: int
+) -> tuple[tuple[int, int], dict[str, Callable]]:
     """Bytes of the factors and of the score of one example; and two programs, which score and train."""
     model = MODELS[name](10, dtype, width=width)
     weights = jax.jit(model.init)(jax.random.key(0), images[:1].astype(jnp.float32))
@@ -61,23 +65,27 @@ def contender(name, width, images, dtype, steps):
     return (_bytes(factors), in_flight), {"scoring": lambda: score_pool(score_fn, weights, images), "training": train}
 
 
-def _bytes(tree):
+def _bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def main():
+def main() -> None:
     """Reads the command line, measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.precision", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--setting", choices=SETTINGS, help="one alone (default: all)")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     keep_memory()
     for title in [arguments.setting] if arguments.setting else SETTINGS:
         name, width, shape, _ = SETTINGS[title]
-        images = np.random.default_rng(0).integers(256, size=(IMAGES[title], *shape), dtype=np.uint8)
-        images, steps = jnp.asarray(images), STEPS[title]
+        stored = np.random.default_rng(0).integers(256, size=(IMAGES[title], *shape), dtype=np.uint8)
+        images, steps = jnp.asarray(stored), STEPS[title]
         both = {key: contender(name, width, images, dtype, steps) for key, dtype in COMPUTE_DTYPES.items()}
-        seconds = {(key, phase): [] for phase in ("scoring", "training") for key in both}
+        seconds: dict[tuple[str, str], list[float]] = {
+            (key, phase): [] for phase in ("scoring", "training") for key in both
+        }
         for turn in range(arguments.repeats + 1):
             for (key, phase), times in seconds.items():
                 start = time.perf_counter()

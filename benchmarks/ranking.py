@@ -1,7 +1,7 @@
 """Do cheaper scores choose the same images? `python -m benchmarks.ranking`.
 
 Trains the first cycle of an experiment, scores its pool in float64, and prints for every precision of this device the
-rank correlation with that, and for every fraction kept by screening the share of the exactly best that it finds.
+rank correlation with that, and for every fraction kept by screening the share of the exactly best that it keeps.
 """
 
 import argparse
@@ -16,14 +16,17 @@ from experiments import schema
 from experiments.setup import build
 from saal_jax.engine.sweep import PRECISIONS, score_pool
 from saal_jax.errors import InputError
-from saal_jax.loop import predict, seed_key, simulate
+from saal_jax.loop import seed_key, simulate
 from saal_jax.scores import max_perturbed_loss
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
+def main() -> int:
+    """Reads the command line, trains, scores and prints."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ranking", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--config", default="digits_saal", help="the experiment (default digits_saal)")
     parser.add_argument("--data_dir", help="where TFDS data sets are")
     parser.add_argument("--images", type=int, default=2000, help="how many of the pool are scored (default 2000)")
@@ -65,16 +68,16 @@ def main():
     print(f"\n{'precision':20}{'rank correlation to float64':>30}{f'of the best {best}':>20}")
     for name, scores in rows.items():
         print(f"{name:20}{spearmanr(scores, exact).statistic:>30.6f}{shared(scores, exact, best, best):>20.0%}")
-    logits = predict(recipe, weights, images)
+    logits = score_pool(recipe.apply, weights, images)
     clean = -jax.nn.log_softmax(logits).max(1)
-    print(f"\n{'screening':20}{f'of the best {best} found':>30}")
+    print(f"\n{'screening':20}{f'of the best {best}':>30}")
     for fraction in FRACTIONS:
         kept = max(best, int(fraction * len(images)))
         print(f"{fraction:<20}{shared(np.asarray(clean), exact, kept, best):>30.0%}")
     return 0
 
 
-def shared(scores, exact, kept, best):
+def shared(scores: np.ndarray, exact: np.ndarray, kept: int, best: int) -> float:
     """The part of the `best` of `exact` that is among the `kept` best of `scores`."""
     return len(np.intersect1d(np.argsort(scores)[-kept:], np.argsort(exact)[-best:])) / best
 

@@ -9,10 +9,11 @@ copy per image, batch 1) and `torch.func` at its best chunk.
 """
 
 import sys
+from pathlib import Path
 
 import jax
 
-from benchmarks.contenders import Contender, compete, parser, report, speed_columns, speeds
+from benchmarks.contenders import Contender, Row, compete, parser, report, speed_columns, speeds
 from benchmarks.jax_networks import forward_operations, save
 from saal_jax.models import MODELS
 
@@ -23,7 +24,7 @@ SETTINGS = {  # model, image shape, images scored per turn
 }
 
 
-def measure(title, folder, peer_python, repeats):
+def measure(title: str, folder: Path, peer_python: str | None, repeats: int) -> list[Row]:
     """The rows of one setting."""
     name, width, shape, count = SETTINGS[title]
     model = MODELS[name](10, width=width)
@@ -46,9 +47,9 @@ def measure(title, folder, peer_python, repeats):
     return speeds(title, contenders, "examples", count, operations, 4 * parameters)
 
 
-def main():
+def main() -> None:
     """Reads the command line, measures every setting and prints one table."""
-    arguments = parser("scoring", __doc__.splitlines()[0], SETTINGS, repeats=5).parse_args()
+    arguments = parser("scoring", __doc__, SETTINGS, repeats=5).parse_args()
     report(measure, speed_columns("examples"), arguments, SETTINGS)
 
 

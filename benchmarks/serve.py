@@ -4,18 +4,20 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
-def timed(fun):
+def timed(fun: Callable[[], Any]) -> tuple[Any, float]:
     """`(result, seconds)` of `fun()`."""
     start = time.perf_counter()
     result = fun()
     return result, time.perf_counter() - start
 
 
-def serve(turn, first_seconds, values):
-    """Tells what the first call took and what all contenders must agree in, then takes a turn for every line read.
+def serve(turn: Callable[[], dict], first_seconds: float, values: list) -> None:
+    """Prints what the first call took and what all contenders must agree in, then takes a turn for every line read.
 
     `turn() -> dict` of what is to be recorded.
     """
@@ -25,6 +27,7 @@ def serve(turn, first_seconds, values):
         print(json.dumps({**answer, "peak_bytes": _peak_bytes()}), flush=True)
 
 
-def _peak_bytes():
-    """Of this process alone: what `getrusage` tells starts at the peak of the process that started it (Linux)."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+def _peak_bytes() -> int:
+    """Of this process alone: what `getrusage` returns starts at the peak of the process that started it (Linux)."""
+    (kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(kib)

@@ -5,6 +5,7 @@ Needs PyTorch and NumPy only. Score and training are plain loops, as in the rele
 
 import copy
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,16 +25,16 @@ query_size, epochs, batch_size = (int(stored[key]) for key in ("query_size", "ep
 labelled = stored["labelled"].copy()
 
 
-def normalize(batch):
+def normalize(batch: torch.Tensor) -> torch.Tensor:
     return ((batch.float() / 255 - mean) / std).to(device)
 
 
-def starting():
+def starting() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     network = copy.deepcopy(initial)
     return network, make_optimizer(network.parameters(), float(stored["learning_rate"]))
 
 
-def kmeans_plusplus(values):
+def kmeans_plusplus(values: np.ndarray) -> list[int]:
     """Positions of `query_size` values, the largest first, then in proportion to the squared distance."""
     chosen = [int(values.argmax())]
     distances = np.full(len(values), np.inf)
@@ -43,13 +44,13 @@ def kmeans_plusplus(values):
     return chosen
 
 
-def query():
+def query() -> None:
     candidates = generator.permutation(np.flatnonzero(~labelled))[: int(stored["pool_subset"])]
     values = np.array(scores(network.eval(), normalize(images[candidates])))
     labelled[candidates[kmeans_plusplus(values)]] = True
 
 
-def train():
+def train() -> None:
     global network, optimizer
     if not stored["warm_start"]:
         network, optimizer = starting()
@@ -61,13 +62,13 @@ def train():
 
 
 @torch.no_grad()
-def test():
+def test() -> float:
     network.eval()
     predicted = [network(normalize(chunk)).argmax(1).cpu() for chunk in test_images.split(EVALUATION_CHUNK)]
     return 100 * (torch.cat(predicted) == test_labels).float().mean().item()
 
 
-def turn(phases=(query, train, test)):
+def turn(phases: tuple[Callable, ...] = (query, train, test)) -> dict:
     answer = {}
     for phase in phases:
         result, answer[phase.__name__] = timed(phase)

@@ -9,7 +9,7 @@ from torch.nn import functional
 PADDING, RHO = 4, 0.05
 
 
-def crop_and_flip(batch):
+def crop_and_flip(batch: torch.Tensor) -> torch.Tensor:
     size = batch.shape[-1]
     padded = functional.pad(batch, (PADDING,) * 4)
     offsets, flips = torch.randint(2 * PADDING + 1, (len(batch), 2)).tolist(), (torch.rand(len(batch)) < 0.5).tolist()
@@ -20,20 +20,24 @@ def crop_and_flip(batch):
     return torch.stack(cropped)
 
 
-def gradient(network, batch, targets):
+def gradient(network: torch.nn.Module, batch: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     network.zero_grad()
     loss = functional.cross_entropy(network(batch), targets)
     loss.backward()
     return loss
 
 
-def adam(network, optimizer, batch, targets):
+def adam(
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     loss = gradient(network, batch, targets)
     optimizer.step()
     return loss
 
 
-def sam(network, optimizer, batch, targets):
+def sam(
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     gradient(network, batch, targets)
     parameters = list(network.parameters())
     norm = torch.stack([p.grad.norm() for p in parameters]).norm()
@@ -55,9 +59,9 @@ STEPS = {  # the step, and the optimizer that it calls
 }
 
 
-def scores(network, images):
+def scores(network: torch.nn.Module, images: torch.Tensor) -> list[float]:
     """A deep copy of the network for every image, one backward pass, the adaptive step, one forward pass."""
-    found = []
+    losses = []
     for image in images:
         perturbed = copy.deepcopy(network)
         logits = perturbed(image[None])
@@ -67,5 +71,5 @@ def scores(network, images):
             norm = torch.sqrt(sum(((p.abs() * p.grad) ** 2).sum() for p in perturbed.parameters()))
             for p in perturbed.parameters():
                 p += RHO * p**2 * p.grad / (norm + 1e-12)
-            found.append(functional.cross_entropy(perturbed(image[None]), label).item())
-    return found
+            losses.append(functional.cross_entropy(perturbed(image[None]), label).item())
+    return losses

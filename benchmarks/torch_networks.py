@@ -1,13 +1,14 @@
 """The networks in PyTorch; needs PyTorch and NumPy only. Layers are named as in the stored weights."""
 
 import torch
+from numpy.lib.npyio import NpzFile
 from torch.nn import functional
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Block(torch.nn.Module):
-    def __init__(self, inputs, features, stride):
+    def __init__(self, inputs: int, features: int, stride: int):
         super().__init__()
         self.Conv_0 = torch.nn.Conv2d(inputs, features, 3, stride, 1, bias=False)
         self.BatchNorm_0 = torch.nn.BatchNorm2d(features)
@@ -18,14 +19,14 @@ class Block(torch.nn.Module):
             self.Conv_2 = torch.nn.Conv2d(inputs, features, 1, stride, bias=False)
             self.BatchNorm_2 = torch.nn.BatchNorm2d(features)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = functional.relu(self.BatchNorm_0(self.Conv_0(x)))
         x = self.BatchNorm_2(self.Conv_2(x)) if self.projected else x
         return functional.relu(self.BatchNorm_1(self.Conv_1(hidden)) + x)
 
 
 class ResNet18(torch.nn.Module):
-    def __init__(self, width, channels):
+    def __init__(self, width: int, channels: int):
         super().__init__()
         self.Conv_0 = torch.nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.BatchNorm_0 = torch.nn.BatchNorm2d(width)
@@ -36,7 +37,7 @@ class ResNet18(torch.nn.Module):
             features *= stride
         self.Linear_0 = torch.nn.Linear(features, 10)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu(self.BatchNorm_0(self.Conv_0(x)))
         for number in range(8):
             x = getattr(self, f"Block_{number}")(x)
@@ -44,19 +45,19 @@ class ResNet18(torch.nn.Module):
 
 
 class SmallCNN(torch.nn.Module):
-    def __init__(self, width, channels, size):
+    def __init__(self, width: int, channels: int, size: int):
         super().__init__()
         self.Conv_0 = torch.nn.Conv2d(channels, width, 3, 1, 1)
         self.Conv_1 = torch.nn.Conv2d(width, 2 * width, 3, 1, 1)
         self.Linear_0 = torch.nn.Linear(2 * width * (size // 4) ** 2, 10)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in (self.Conv_0, self.Conv_1):
             x = functional.max_pool2d(functional.relu(layer(x)), 2)
         return self.Linear_0(x.permute(0, 2, 3, 1).flatten(1))  # the order of features in the stored weights
 
 
-def load(stored):
+def load(stored: NpzFile) -> torch.nn.Module:
     """The network of a setting's file, with its weights, in evaluation mode."""
     width, channels, size = int(stored["width"]), stored["images"].shape[3], stored["images"].shape[1]
     network = ResNet18(width, channels) if str(stored["model"]) == "resnet18" else SmallCNN(width, channels, size)

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,19 +17,19 @@ images = torch.tensor(stored["images"].transpose(0, 3, 1, 2).copy()).to(device)
 labels, batches = (torch.tensor(stored[key]).to(device) for key in ("labels", "batches"))
 
 
-def starting():
+def starting() -> Callable:
     network = copy.deepcopy(loaded).train()
     step, make_optimizer = STEPS[optimizer]
     made = make_optimizer(network.parameters(), rate)
 
-    def one_step(indices, augment):
+    def one_step(indices: torch.Tensor, augment: Callable) -> torch.Tensor:
         batch = (augment(images[indices]).float() / 255 - 0.5) / 0.5
         return step(network, made, batch, labels[indices])
 
     return one_step
 
 
-def run(num_steps):
+def run(num_steps: int) -> float:
     for indices in batches[:num_steps]:
         loss = step(indices, crop_and_flip)
     return loss.item()  # waits for the device

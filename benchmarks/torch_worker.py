@@ -24,20 +24,20 @@ params = {name: parameter.detach() for name, parameter in network.named_paramete
 buffers = dict(network.named_buffers())
 
 
-def loss(params, image, label):
+def loss(params: dict, image: torch.Tensor, label: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     logits = functional_call(network, (params, buffers), (image[None],))
     label = logits.argmax(1) if label is None else label
     return functional.cross_entropy(logits, label), label
 
 
-def score(image):
+def score(image: torch.Tensor) -> torch.Tensor:
     gradients, (_, label) = grad_and_value(lambda p: loss(p, image, None), has_aux=True)(params)
     norm = torch.sqrt(sum(((params[name] * g) ** 2).sum() for name, g in gradients.items()))
     moved = {name: params[name] + RHO * params[name] ** 2 * g / (norm + 1e-12) for name, g in gradients.items()}
     return loss(moved, image, label)[0]
 
 
-def func(chunk):
+def func(chunk: int) -> list[float]:
     batched = vmap(score)
     with torch.no_grad():
         return torch.cat([batched(images[start : start + chunk]) for start in range(0, len(images), chunk)]).tolist()

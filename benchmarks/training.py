@@ -9,11 +9,12 @@ written and read as often as the update needs it) would cost at the rates this m
 
 import itertools
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from benchmarks.contenders import Contender, compete, parser, report, speed_columns, speeds
+from benchmarks.contenders import Contender, Row, compete, parser, report, speed_columns, speeds
 from benchmarks.jax_networks import forward_operations, save
 from saal_jax.models import MODELS
 
@@ -30,7 +31,7 @@ LEARNING_RATE = 1e-4  # larger ones carry rounding of the first gradient into th
 OPERATIONS_PER_TURN, MOST_STEPS = 1e11, 200  # a turn is about a second
 
 
-def measure(title, folder, peer_python, repeats):
+def measure(title: str, folder: Path, peer_python: str | None, repeats: int) -> list[Row]:
     """The rows of one setting.
 
     Traffic: Adam writes the gradient, reads it with the weights and both moments, and writes these three. SAM writes
@@ -60,9 +61,9 @@ def measure(title, folder, peer_python, repeats):
     return speeds(title, contenders, "steps", steps, operations, traffic)
 
 
-def main():
+def main() -> None:
     """Reads the command line, measures every setting and prints one table."""
-    arguments = parser("training", __doc__.splitlines()[0], SETTINGS, repeats=5).parse_args()
+    arguments = parser("training", __doc__, SETTINGS, repeats=5).parse_args()
     report(measure, speed_columns("steps"), arguments, SETTINGS)
 
 

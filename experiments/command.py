@@ -3,16 +3,19 @@
 Imports nothing large, so that a program can call `stop_while_loading` before it imports what takes seconds.
 """
 
+import argparse
 import contextlib
 import errno
 import functools
+import io
 import os
 import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import overload
+from typing import Any, NoReturn, TypeVar, overload
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 0.5  # seconds that a stopped command has to unwind
@@ -23,23 +26,27 @@ class Stopped(KeyboardInterrupt):
     """A signal, whose number it holds; a KeyboardInterrupt, as asyncio and others let these pass."""
 
 
-def command(stopped: str):
+Result = TypeVar("Result")
+Main = Callable[[list[str] | None], Any]  # main(argv)
+
+
+def command(stopped: str) -> Callable[[Main], Callable[..., int]]:
     """Decorates a `main(argv)`, which then returns an exit status; `stopped` is the line for SIGINT and SIGTERM.
 
     Status 0: done. 1: memory or disk is full; or a bug, which keeps its traceback. 2: input that cannot be used.
     130, 143: stopped by SIGINT, by SIGTERM. 141: whoever read the output has gone.
     """
 
-    def decorate(main):
+    def decorate(main: Main) -> Callable[..., int]:
         @functools.wraps(main)
-        def run(argv=None) -> int:
+        def run(argv: list[str] | None = None) -> int:
             sys.excepthook = sys.__excepthook__  # everything is loaded
             try:
                 return _stoppable(stopped, functools.partial(_status, main, argv))
             except Stopped as stop:
                 return 128 + stop.args[0]
             except KeyboardInterrupt:  # raised by no signal
-                _tell(stopped)
+                _print_stopped(stopped)
                 return 128 + signal.SIGINT
 
         return run
@@ -47,23 +54,32 @@ def command(stopped: str):
     return decorate
 
 
-def warn(message: str):
+def warn(message: Any) -> None:
     """One line to standard error."""
     _say(f"warning: {message}")
 
 
-def check():
+def check() -> None:
     """Raises Stopped where a signal has come: again, if a library has swallowed it."""
     if _received:
         raise Stopped(_received[0])
 
 
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments that `parser` knows, and those that set a key of the config; any other ends the program."""
+    arguments, assignments = parser.parse_known_args(argv)
+    unknown = [argument for argument in assignments if not argument.startswith("--config.")]
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
+    return arguments, assignments
+
+
 @overload
-def given_path(flag: str, text: str) -> Path: ...
+def path_of(flag: str, text: str) -> Path: ...
 @overload
-def given_path(flag: str, text: None) -> None: ...
-def given_path(flag: str, text: str | None):
-    """The path that a flag was given, with its `~` written out; None where it was not given."""
+def path_of(flag: str, text: None) -> None: ...
+def path_of(flag: str, text: str | None) -> Path | None:
+    """The path in `text`, the value of `flag`, with its `~` written out; None for None, a flag that was left out."""
     from saal_jax.errors import InputError
     from saal_jax.paths import user_path
 
@@ -74,15 +90,15 @@ def given_path(flag: str, text: str | None):
     return user_path(text)
 
 
-def stop_while_loading():
+def stop_while_loading() -> None:
     """Lets SIGINT and SIGTERM end this process with one line as long as no command handles them; likewise what JAX does
     not accept in a variable of the environment, such as JAX_ENABLE_X64, and a file of a method that says too little.
     """
     _handle(lambda number, _: _received or _end("stopped", number))
 
-    def explain(kind, error, traceback):
-        of_jax = issubclass(kind, ValueError) and "jax" in str(error).lower()
-        if not of_jax and kind.__name__ != "InputError":
+    def explain(kind, error, traceback) -> None:
+        from_jax = issubclass(kind, ValueError) and "jax" in str(error).lower()
+        if not from_jax and kind.__name__ != "InputError":
             return sys.__excepthook__(kind, error, traceback)
         _say(f"error: {error}")
         os._exit(2)
@@ -90,11 +106,11 @@ def stop_while_loading():
     sys.excepthook = explain
 
 
-def _status(main, argv):
-    """The exit status of `main(argv)`; tells what it raises, unless that is a bug."""
+def _status(main: Main, argv: list[str] | None) -> int:
+    """The exit status of `main(argv)`; what it raises is printed in one line, unless that is a bug."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # of a stream that a test has put there
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # where the locale has no such letter
+        if isinstance(stream, io.TextIOWrapper):  # and not one that a test has put there
+            stream.reconfigure(errors="backslashreplace")  # where the locale has no such letter
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: warn(message)
         try:
@@ -119,7 +135,7 @@ def _status(main, argv):
     return status
 
 
-def _explain(error):
+def _explain(error: Exception) -> tuple[int, str | None] | None:
     """The status and the line for what a user can mend; None for a bug."""
     from saal_jax.errors import InputError
 
@@ -137,11 +153,11 @@ def _explain(error):
         for words in ("RESOURCE_EXHAUSTED", "Out of memory")  # as JAX says it
     )
     if full or isinstance(error, MemoryError):
-        return 1, "out of memory: lower --config.model.width, --config.batch_size or --config.image_size"
+        return 1, "out of memory: lower config.model.width, config.batch_size or config.image_size"
     return None
 
 
-def _stoppable(line, call):
+def _stoppable(line: str, call: Callable[[], Result]) -> Result:
     """`call()`, where the first SIGINT or SIGTERM raises Stopped and the process ends soon, whatever becomes of that.
 
     Python drops what is raised in a finalizer or during garbage collection, a library may swallow it, and no handler
@@ -194,7 +210,7 @@ def _stoppable(line, call):
     finally:
         unwatch()
         if _received:
-            _tell(line)
+            _print_stopped(line)
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
@@ -202,23 +218,23 @@ def _stoppable(line, call):
             raise Stopped(_received[0]) from None
 
 
-def _handle(handler):
+def _handle(handler: Callable[[int, Any], Any]) -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGINT is in a background job
             signal.signal(number, handler)
 
 
-def _say(text):
+def _say(text: str) -> None:
     """One line to standard error, of any text."""
     print(" ".join(text.split()).encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
-def _tell(line):
+def _print_stopped(line: str) -> None:
     """The line of a stopped command; on a terminal below the `^C`."""
     print("\n" * os.isatty(2) + line, file=sys.stderr, flush=True)
 
 
-def _end(line, number):
+def _end(line: str, number: int) -> NoReturn:
     """Ends this process at once, with that line."""
     with contextlib.suppress(OSError):
         os.write(2, ("\n" * os.isatty(2) + line + "\n").encode())

@@ -5,21 +5,21 @@ compared with Random under the same. Finished runs are read, unfinished ones con
 """
 
 from experiments import command
-from experiments.schema import Config
 
 if __name__ == "__main__":
     command.stop_while_loading()
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments import schema
-from experiments.command import given_path
+from experiments.command import parse, path_of
 from experiments.processes import check_platforms, end
-from experiments.report import figures, interval, mean_sd, read_curves
+from experiments.report import Curves, figures, interval, mean_sd, read_curves
 from experiments.run import run
 from experiments.setup import recipe_of
 from experiments.tables import read_csv
@@ -46,7 +46,7 @@ COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random
 
 
 @command.command(stopped="stopped; the same command continues after the last finished cycle")
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     """Reads the command line, runs what is missing, prints the table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, help="a name, or the path of a file; its acquisition is replaced")
@@ -56,14 +56,11 @@ def main(argv: list[str] | None = None):
     )
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
     parser.add_argument("--workdir", help="where results go (default: results/compare_NAME)")
-    arguments, assignments = parser.parse_known_args(argv)
-    unknown = [argument for argument in assignments if not argument.startswith("--config.")]
-    if unknown:
-        parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
+    arguments, assignments = parse(parser, argv)
     keep_memory()
     base = schema.override(schema.load(arguments.config), assignments)
-    root = given_path("--workdir", arguments.workdir) or Path("results") / f"compare_{Path(arguments.config).stem}"
-    data_dir = given_path("--data_dir", arguments.data_dir)
+    root = path_of("--workdir", arguments.workdir) or Path("results") / f"compare_{Path(arguments.config).stem}"
+    data_dir = path_of("--data_dir", arguments.data_dir)
     methods = _methods(arguments.methods)
     check_platforms()
     trials = trials_of(base, methods)
@@ -74,7 +71,7 @@ def main(argv: list[str] | None = None):
     print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
 
 
-def _methods(listed):
+def _methods(listed: str | None) -> list[str]:
     if listed is None:
         return [*sorted(ACQUISITIONS.keys() - SAME_CHOICE), *VARIANTS]
     chosen = [method.strip() for method in listed.split(",")]
@@ -87,16 +84,17 @@ def _methods(listed):
     return chosen
 
 
-def _part(names, part):
+def _part(names: list[str], part: str) -> list[str]:
     number, _, parts = part.partition("/")
     if not (number.isdecimal() and parts.isdecimal() and len(part) < 20 and 1 <= int(number) <= int(parts)):
         raise InputError(f"--part={part}: write which part of how many, as in 1/2")
     return names[int(number) - 1 :: int(parts)]
 
 
-def trials_of(base: Config, methods: list) -> dict:
+def trials_of(base: schema.Config, methods: list[str]) -> dict[str, schema.Config]:
     """The config of every method, and of Random under each recipe that is used, by `recipe/method`."""
-    trials, base = {}, base.but(acquisition={"name": "random"})  # and with that, every other at its own defaults
+    base = base.but(acquisition={"name": "random"})  # and with that, every other at its own defaults
+    trials = {}
     for method in methods:
         name, *options = method.split(":")
         preferred = OF_ITS_PAPER.get(name, base.recipe.name)
@@ -109,7 +107,7 @@ def trials_of(base: Config, methods: list) -> dict:
     return trials
 
 
-def _recipes(base, first):
+def _recipes(base: schema.Config, first: str) -> Iterator[schema.Config]:
     """The config under every recipe, `first` first."""
     for name in dict.fromkeys([first, *RECIPES]):
         own = name == base.recipe.name
@@ -117,19 +115,19 @@ def _recipes(base, first):
         yield base if own else base.but(recipe={"name": name, **options})
 
 
-def _offered(config):
-    return recipe_of(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers.keys()
+def _offered(config: schema.Config) -> set[str]:
+    return set(recipe_of(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers)
 
 
-def table(runs: dict, root: Path) -> str:
+def table(runs: dict[str, Curves], root: Path) -> str:
     """Final accuracy, area under the curve and seconds per query of runs named `recipe/method`, with their paired
     differences to Random under the same recipe. Seeds that have not come as far as the others are left out.
     """
     if not runs:
         return "nothing is finished yet"
-    labels = max(curve[0][-1] for curves in runs.values() for curve in curves.values())
+    most = max(num_labelled[-1] for curves in runs.values() for num_labelled, _ in curves.values())
     finished = {
-        name: {seed: curve for seed, curve in curves.items() if curve[0][-1] == labels} for name, curves in runs.items()
+        name: {seed: curve for seed, curve in curves.items() if curve[0][-1] == most} for name, curves in runs.items()
     }
     measured = {name: figures(curves) for name, curves in finished.items() if curves}
     rows, paired = {}, {}
@@ -137,10 +135,10 @@ def table(runs: dict, root: Path) -> str:
         final, areas = np.array(list(values.values())).T
         seconds = np.median(_query_seconds(root / name))
         rows[name] = [name, str(len(values)), mean_sd(final), mean_sd(areas), f"{seconds:.2f}"]
-        random = measured.get(f"{name.split('/')[0]}/random", {})
-        seeds = sorted(values.keys() & random.keys())
+        baseline = measured.get(f"{name.split('/')[0]}/random", {})
+        seeds = sorted(values.keys() & baseline.keys())
         if len(seeds) >= 2 and not name.endswith("/random"):
-            differences = np.array([values[seed] for seed in seeds]) - [random[seed] for seed in seeds]
+            differences = np.array([values[seed] for seed in seeds]) - [baseline[seed] for seed in seeds]
             paired[name] = differences.T
     for figure in (0, 1):  # final accuracy, then area
         corrected = holm({name: _p_value(differences[figure]) for name, differences in paired.items()})
@@ -150,7 +148,7 @@ def table(runs: dict, root: Path) -> str:
     widths = [max(map(len, column)) for column in zip(*padded, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in padded]
     lines.append(
-        f"Percent at {labels} labels; mean +- sd over seeds. Differences are paired by seed, with a 95 % interval;"
+        f"Percent at {most} labels; mean +- sd over seeds. Differences are paired by seed, with a 95 % interval;"
     )
     lines.append(
         "p of the difference before it, corrected for the number of methods (Holm). Seconds: median of all queries."
@@ -160,14 +158,14 @@ def table(runs: dict, root: Path) -> str:
     return "\n".join(lines)
 
 
-def _p_value(differences):
+def _p_value(differences: np.ndarray) -> float:
     """Of a t test that their mean is 0; 1 where all of them are."""
     from scipy import stats
 
     return float(stats.ttest_1samp(differences, 0).pvalue) if differences.any() else 1.0
 
 
-def holm(p_values: dict) -> dict:
+def holm(p_values: dict[str, float]) -> dict[str, float]:
     """Holm's correction: the i-th smallest of m times m - i + 1, never below the one before it, at most 1."""
     corrected, largest = {}, 0.0
     for number, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
@@ -176,11 +174,11 @@ def holm(p_values: dict) -> dict:
     return corrected
 
 
-def _has_queried(workdir):
+def _has_queried(workdir: Path) -> bool:
     return (workdir / "timings.csv").exists() and bool(_query_seconds(workdir))
 
 
-def _query_seconds(workdir):
+def _query_seconds(workdir: Path) -> list[float]:
     try:
         return [float(row["query_seconds"]) for row in read_csv(workdir / "timings.csv") if row["cycle"] != "0"]
     except (KeyError, TypeError, ValueError):

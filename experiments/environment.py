@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from typing import Any
 
 import jax
 
@@ -17,7 +18,7 @@ DRAWS = {
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "saal_jax")
 
 
-def environment() -> dict:
+def environment() -> dict[str, Any]:
     """The flags of `DRAWS`, and what changes rounding: versions, kind and number of devices, settings of XLA."""
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return {
@@ -32,7 +33,7 @@ def environment() -> dict:
     }
 
 
-def changes(old: dict, new: dict) -> tuple[list[str], list[str]]:
+def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
     """What changed that alters draws, and what alters rounding only, each as `name old -> new`.
 
     What `old` lacks, because the version that wrote it did not record it, counts as unchanged.

@@ -3,8 +3,9 @@
 import functools
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +17,8 @@ from saal_jax.keys import make_key
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import EVALUATION_CHUNK, Examples, answers_for, capacity, evaluate, make_training
 from saal_jax.pool import Query, any_region
+from saal_jax.training import TrainState
+from saal_jax.typing import Key, PyTree
 
 _CANDIDATES = 1024
 
@@ -31,7 +34,7 @@ class Cost(NamedTuple):
     memory: int
     disk: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.labels} labels per seed; to do: {self.steps:,} training steps, {self.scored:,} images to score, "
             f"{self.tested:,} to test\nestimate: {duration(self.seconds)}, "
@@ -39,7 +42,7 @@ class Cost(NamedTuple):
         )
 
 
-def estimate(setup: Setup, starts: dict) -> Cost:
+def estimate(setup: Setup, starts: dict[int, int]) -> Cost:
     """The cost of going on from the cycles in `starts` (by seed), from a few epochs on the first labels and a query."""
     problem = setup.problem
     protocol, recipe, pool, test = problem.protocol, problem.recipe, problem.pool, problem.test
@@ -49,7 +52,8 @@ def estimate(setup: Setup, starts: dict) -> Cost:
     cycles = [cycle for start in starts.values() for cycle in range(start, last + 1)]
     labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
     most = [min(images, count) for count in labelled]  # images, if no two of the regions are of the same
-    steps = sum(protocol.steps or (protocol.epochs or 1) * -(-count // protocol.batch_size) for count in most)
+    epochs = protocol.epochs or 0  # None beside a number of steps
+    steps = sum(protocol.steps or epochs * -(-count // protocol.batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
     tested = len(cycles) * len(test.labels)
@@ -64,7 +68,7 @@ def estimate(setup: Setup, starts: dict) -> Cost:
     training = make_training(problem, labels, False, 0)
     timed_steps = -(-int(training.labelled.sum()) // protocol.batch_size)
 
-    def train_few(state, epochs):
+    def train_few(state: TrainState, epochs: int) -> TrainState:
         return jax.block_until_ready(recipe.train(key, state, training._replace(epochs=epochs, steps=None))[0])
 
     state = train_few(state, 1)
@@ -94,7 +98,7 @@ def estimate(setup: Setup, starts: dict) -> Cost:
     )
 
 
-def _querying(setup, key, weights, few):
+def _querying(setup: Setup, key: Key, weights: PyTree, few: np.ndarray) -> tuple[float, float, int]:
     """Seconds per candidate, seconds per query beside them (of at most `_CANDIDATES`), and bytes that it takes."""
     problem, per_image, swept, memory = setup.problem, 0.0, 0.0, 0
     pool, mesh, task = problem.pool, problem.recipe.mesh, problem.task
@@ -125,7 +129,7 @@ def _querying(setup, key, weights, few):
     return per_image, max(whole - swept, 0.0), memory
 
 
-def _seconds(fun):
+def _seconds(fun: Callable[[], Any]) -> float:
     start = time.perf_counter()
     fun()
     return time.perf_counter() - start

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from saal_jax.errors import InputError
 
@@ -12,14 +14,14 @@ _ATTEMPTS = 1000  # one fails only where another process comes or goes at that v
 
 
 @contextlib.contextmanager
-def lock(workdir: Path):
+def lock(workdir: Path) -> Iterator[None]:
     """Holds the workdir for this process; the system lets go of it when the process ends, however it ends.
 
     Makes the workdir, and removes it where nothing came of it. Raises InputError where another process holds it or it
     cannot be written, OSError where the disk is full.
     """
     with _locked(workdir) as file:
-        with contextlib.suppress(OSError):  # on a full disk no one is told which process it is
+        with contextlib.suppress(OSError):  # on a full disk the file does not say which process it is
             file.truncate(0)
             file.write(str(os.getpid()).encode())
         try:
@@ -31,7 +33,7 @@ def lock(workdir: Path):
                     workdir.rmdir()
 
 
-def _locked(workdir):
+def _locked(workdir: Path) -> BinaryIO:
     """The lock file, open and locked."""
     path, failed = workdir / ".lock", OSError()
     for _ in range(_ATTEMPTS):

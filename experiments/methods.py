@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from experiments.schema import options_of
@@ -34,7 +35,7 @@ def methods() -> list[Method]:
     return [_method(name, function) for name, function in sorted(ACQUISITIONS.items())]
 
 
-def _method(name, function):
+def _method(name: str, function: Callable) -> Method:
     summary, cost, scales = describe(function, "Cost", "Scales")
     title, colon, picks = summary.partition(": ")
     if not colon:
@@ -79,16 +80,16 @@ def document() -> str:
     return "\n".join(lines)
 
 
-def _row(*cells):
+def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _code(names):
+def _code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "-"
 
 
 @command.command(stopped="stopped")
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     """Prints the document."""
     argparse.ArgumentParser(prog="python -m experiments.methods", description=__doc__).parse_args(argv)
     print(document())

@@ -1,6 +1,6 @@
 """Several processes that run the same program, on one machine or many: JAX's own runtime connects and watches them.
 
-Process 0 alone prints, and reads and writes the workdir; `on_first` tells the others what came of it.
+Process 0 alone prints, and reads and writes the workdir; `on_first` sends its results to the others.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -18,14 +18,18 @@ from jax.experimental.multihost_utils import broadcast_one_to_all, process_allga
 
 from saal_jax.errors import InputError
 
-_PATIENCE = 24 * 3600 * 1000  # milliseconds to wait for process 0, which may write for long; a death is seen
+Result = TypeVar("Result")
+
+_PATIENCE = (
+    24 * 3600 * 1000
+)  # milliseconds to wait for process 0, which may write for long; the end of a process is noticed
 
 
-def join():
+def join() -> None:
     """Connects to the other processes, which Slurm, Open MPI, Kubernetes or a TPU names, or else the environment:
     JAX_COORDINATOR_ADDRESS=HOST:PORT (of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
     """
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, int] = {}
     for name, variable in (("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID")):
         text = os.environ.get(variable)
         if text is not None:
@@ -37,17 +41,17 @@ def join():
         _check_port(address, numbers.get("process_id") == 0)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
-        jax.distributed.initialize(**numbers)
+        jax.distributed.initialize(num_processes=numbers.get("num_processes"), process_id=numbers.get("process_id"))
     except ValueError as error:  # before any connection
         raise InputError(
-            f"--distributed: {error} Where no Slurm, Open MPI or Kubernetes tells, set "
+            f"--distributed: {error} Without Slurm, Open MPI or Kubernetes, set "
             "JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
         ) from None
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
 
 
-def _check_port(address, serving):
+def _check_port(address: str, serving: bool) -> None:
     """Refuses an address whose port is none or, where this process is to serve there, is taken: JAX would crash."""
     port = address.rpartition(":")[2]
     if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
@@ -60,11 +64,12 @@ def _check_port(address, serving):
             ).close()
         except OSError as error:
             raise InputError(
-                f"JAX_COORDINATOR_ADDRESS={address!r}: cannot listen on port {port} ({error.strerror}); name a free one"
+                f"JAX_COORDINATOR_ADDRESS={address!r}: cannot listen on port {port} ({os.strerror(error.errno or 0)}); "
+                "name a free one"
             ) from None
 
 
-def check_platforms():
+def check_platforms() -> None:
     """Refuses a JAX_PLATFORMS that JAX cannot start; call it after `join`."""
     try:
         jax.devices()
@@ -79,7 +84,7 @@ def check_platforms():
         ) from None
 
 
-def on_first(function: Callable, *args):
+def on_first(function: Callable[..., Result], *args: Any) -> Result:
     """Calls `function` in process 0 only; returns its result, or raises its exception, in every process."""
     if not jax.distributed.is_initialized():
         return function(*args)
@@ -100,12 +105,12 @@ def on_first(function: Callable, *args):
     return result
 
 
-def _from_first(data):
+def _from_first(data: np.ndarray) -> np.ndarray:
     """Bytes of process 0: as bytes, so that not even the sign of a zero is lost in the sum that carries them."""
     return np.asarray(broadcast_one_to_all(data))
 
 
-def agree(what: str, value: Any):
+def agree(what: str, value: Any) -> None:
     """Refuses, in all processes, a `value` that is not the same in all."""
     digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
     others = np.flatnonzero((process_allgather(digest[None]) != digest).any((1, 2)))
@@ -113,7 +118,7 @@ def agree(what: str, value: Any):
         raise InputError(f"process {jax.process_index()} and process {others[0]} have different {what}")
 
 
-def end(main: Callable):
+def end(main: Callable[[], int]) -> NoReturn:
     """Ends this process with the status of `main()`.
 
     One that a signal has stopped ends at once: threads may still be at work. So does one of several that fails: JAX

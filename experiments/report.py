@@ -5,7 +5,6 @@ named, and draws all curves into one picture.
 """
 
 from experiments import command
-from saal_jax.typing import Array
 
 if __name__ == "__main__":
     command.stop_while_loading()
@@ -14,21 +13,25 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.apart import where_apart
-from experiments.command import given_path
+from experiments.command import path_of
 from experiments.tables import read_csv
 from saal_jax.errors import InputError
 from saal_jax.paths import read_json
 
+Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # {seed: (num_labelled[T], test_accuracy[T])}
+
 RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.csv"
 
 
-def read_curves(workdir: Path) -> dict:
-    """`{seed: (num_labelled[T], test_accuracy[T])}` of a run."""
+def read_curves(workdir: Path) -> Curves:
+    """The learning curves of a run."""
     try:
         curves = _curves(read_csv(workdir / "metrics.csv"), "test_accuracy")
     except OSError:
@@ -40,7 +43,7 @@ def read_curves(workdir: Path) -> dict:
     return curves
 
 
-def released_curves(config: dict) -> dict:
+def released_curves(config: dict[str, Any]) -> Curves:
     """The curves the SAAL authors released for this setting (CIFAR-10 only), by seed; empty where there are none."""
     try:
         if config["dataset"] != "cifar10" or config["model"]["name"] != "resnet18":
@@ -53,45 +56,48 @@ def released_curves(config: dict) -> dict:
     return _curves(rows, "test_accuracy_percent")
 
 
-def _curves(rows, column):
-    curves: dict[int, tuple[list, list]] = defaultdict(lambda: ([], []))
+def _curves(rows: Iterable[dict[str, str]], column: str) -> Curves:
+    points: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
-        curves[int(row["seed"])][0].append(int(row["num_labelled"]))
-        curves[int(row["seed"])][1].append(float(row[column]))
-    found = {seed: (np.array(labels, np.int64), np.array(accuracy)) for seed, (labels, accuracy) in curves.items()}
-    if not all((np.diff(labels) > 0).all() and np.isfinite(accuracy).all() for labels, accuracy in found.values()):
-        raise ValueError("labels do not rise, or an accuracy is not finite")
-    return found
+        points[int(row["seed"])].append((int(row["num_labelled"]), float(row[column])))
+    curves = {}
+    for seed, pairs in points.items():
+        num_labelled, accuracy = zip(*pairs, strict=True)
+        curves[seed] = np.array(num_labelled, np.int64), np.array(accuracy)
+        if not (np.diff(curves[seed][0]) > 0).all() or not np.isfinite(accuracy).all():
+            raise ValueError("labels do not rise, or an accuracy is not finite")
+    return curves
 
 
-def area(num_labelled: Array, accuracy: Array) -> float:
+def area(num_labelled: np.ndarray, accuracy: np.ndarray) -> float:
     """Area under the learning curve divided by its width: the mean accuracy over the labels bought, in percent."""
     if len(num_labelled) == 1:
         return float(accuracy[0])
     return float(np.trapezoid(accuracy, num_labelled) / (num_labelled[-1] - num_labelled[0]))
 
 
-def between(low: int, high: int, curves: dict) -> dict:
+def between(low: int, high: int, curves: Curves) -> Curves:
     """The part of each curve from `low` to `high` labels."""
-    kept = {seed: (labels >= low) & (labels <= high) for seed, (labels, _) in curves.items()}
-    return {seed: (labels[kept[seed]], accuracy[kept[seed]]) for seed, (labels, accuracy) in curves.items()}
+    kept = {seed: (num_labelled >= low) & (num_labelled <= high) for seed, (num_labelled, _) in curves.items()}
+    return {seed: (num_labelled[kept[seed]], accuracy[kept[seed]]) for seed, (num_labelled, accuracy) in curves.items()}
 
 
-def figures(curves: dict) -> dict:
+def figures(curves: Curves) -> dict[int, tuple[float, float]]:
     """Per seed: final accuracy, and area under the curve."""
-    return {seed: (accuracy[-1], area(labels, accuracy)) for seed, (labels, accuracy) in curves.items()}
+    return {seed: (accuracy[-1], area(num_labelled, accuracy)) for seed, (num_labelled, accuracy) in curves.items()}
 
 
-def table(runs: dict) -> str:
+def table(runs: dict[str, Curves]) -> str:
     """Mean and sd of final accuracy and area under the curve, and each run's paired difference to the last one.
 
     Looked at is what lies between the fewest and the most labels at which all curves have an accuracy.
     """
-    grids = [labels.tolist() for curves in runs.values() for labels, _ in curves.values()]
-    shared, every = set.intersection(*map(set, grids)), set().union(*grids)
+    grids = [set(num_labelled.tolist()) for curves in runs.values() for num_labelled, _ in curves.values()]
+    shared, every = set.intersection(*grids), set.union(*grids)
     if not shared:
         raise InputError(
-            "the runs have no number of labels in common: compare runs of one initial_labels and query_size"
+            "the runs have no number of labels in common: compare runs of one config.initial_labels and one "
+            "config.query_size"
         )
     low, high = min(shared), max(shared)
     measured = {name: figures(between(low, high, curves)) for name, curves in runs.items()}
@@ -123,7 +129,7 @@ def mean_sd(values: np.ndarray) -> str:
     return f"{values.mean():.2f} +- {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
-def interval(differences: Array) -> str:
+def interval(differences: np.ndarray) -> str:
     """Mean and half the width of its 95 % confidence interval (t)."""
     from scipy import stats
 
@@ -131,24 +137,23 @@ def interval(differences: Array) -> str:
     return f"{differences.mean():+.2f} +- {half:.2f}"
 
 
-def draw(path: Path, runs: dict, released: dict):
+def draw(path: Path, runs: dict[str, Curves], released: Curves) -> None:
     """Learning curves: mean over seeds, with a band of one sd, and the released curves in grey."""
     from matplotlib.figure import Figure  # without pyplot no screen is asked for
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     if released:
-        most = max(labels[-1] for run in runs.values() for labels, _ in run.values())
-        labels, mean, _ = _band(between(0, most, released))
-        axes.plot(
-            labels, mean, color="grey", linestyle="--", label=f"SAAL, released by the authors ({len(released)} seeds)"
-        )
+        most = max(num_labelled[-1] for curves in runs.values() for num_labelled, _ in curves.values())
+        num_labelled, mean, _ = _band(between(0, most, released))
+        label = f"SAAL, released by the authors ({len(released)} seeds)"
+        axes.plot(num_labelled, mean, color="grey", linestyle="--", label=label)
     for name, curves in runs.items():
-        labels, mean, sd = _band(curves)
+        num_labelled, mean, sd = _band(curves)
         label = f"{name} ({len(curves)} seeds)".replace("$", r"\$")
         label = f" {label}" if label.startswith("_") else label  # else the legend would leave it out
-        (line,) = axes.plot(labels, mean, marker="o", markersize=3, label=label)
-        axes.fill_between(labels, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
+        (line,) = axes.plot(num_labelled, mean, marker="o", markersize=3, label=label)
+        axes.fill_between(num_labelled, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="labelled images", ylabel="test accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -157,15 +162,15 @@ def draw(path: Path, runs: dict, released: dict):
     temporary.replace(path)
 
 
-def _band(curves):
-    """Mean and sd over seeds where all of them have a value."""
-    length = min(len(labels) for labels, _ in curves.values())
+def _band(curves: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of labels, mean and sd over seeds, where all of them have a value."""
+    length = min(len(num_labelled) for num_labelled, _ in curves.values())
     accuracy = np.array([accuracy[:length] for _, accuracy in curves.values()])
     return next(iter(curves.values()))[0][:length], accuracy.mean(0), accuracy.std(0)
 
 
 @command.command(stopped="stopped")
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     """Reads the command line, draws and prints."""
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__.splitlines()[0])
     parser.add_argument("workdir", nargs="+", help="finished runs; the last one is what the others are compared with")
@@ -174,8 +179,8 @@ def main(argv: list[str] | None = None):
         "--where_apart", action="store_true", help="say in which cycle and array two runs part, and stop"
     )
     arguments = parser.parse_args(argv)
-    workdirs = [given_path("WORKDIR", workdir) for workdir in arguments.workdir]
-    picture = given_path("--picture", arguments.picture)
+    workdirs = [path_of("WORKDIR", workdir) for workdir in arguments.workdir]
+    picture = path_of("--picture", arguments.picture)
     if arguments.where_apart:
         if len(workdirs) != 2:
             raise InputError(f"--where_apart compares two workdirs, not {len(workdirs)}: name two")
@@ -190,9 +195,9 @@ def main(argv: list[str] | None = None):
     except (OSError, ValueError):
         config = {}
     picture.parent.mkdir(parents=True, exist_ok=True)
-    found = table(runs)
+    text = table(runs)
     draw(picture, runs, released_curves(config))
-    print(found)
+    print(text)
     print(f"picture: {picture}")
     print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in workdirs))
 

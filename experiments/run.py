@@ -1,8 +1,6 @@
 """Runs an active-learning experiment, or continues one: `python -m experiments.run --config=NAME`."""
 
 from experiments import command
-from experiments.schema import Config
-from experiments.setup import Setup
 
 if __name__ == "__main__":
     command.stop_while_loading()
@@ -18,21 +16,23 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import methods, report, schema, tables, workdir
-from experiments.command import given_path, warn
+from experiments.command import parse, path_of, warn
 from experiments.estimate import estimate, free_disk
 from experiments.lock import lock
 from experiments.processes import agree, check_platforms, end, join, on_first
-from experiments.setup import build
+from experiments.schema import Config
+from experiments.setup import Setup, build
+from experiments.workdir import Saved
 from saal_jax import checkpoint
 from saal_jax.engine.cpu import keep_memory
 from saal_jax.errors import InputError
 from saal_jax.keys import restore_key
 from saal_jax.labels import nothing_known, tell
-from saal_jax.loop import State, seed_key, simulate
+from saal_jax.loop import Asked, State, seed_key, simulate
 
 
 @command.command(stopped="stopped; the same command continues after the last finished cycle")
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     """Reads the command line and runs."""
     arguments, assignments = _parse(argv)
     keep_memory()
@@ -43,20 +43,20 @@ def main(argv: list[str] | None = None):
     name = Path(arguments.config).stem
     if config.acquisition.name != base.acquisition.name:
         name += f"_{config.acquisition.name}"
-    directory = given_path("--workdir", arguments.workdir) or Path("results") / name
-    data_dir = given_path("--data_dir", arguments.data_dir)
+    directory = path_of("--workdir", arguments.workdir) or Path("results") / name
+    data_dir = path_of("--data_dir", arguments.data_dir)
     if arguments.distributed:
         join()
     check_platforms()
     run(config, directory, data_dir, arguments.dry_run)
 
 
-def _table(rows):
+def _table(rows: dict[str, str]) -> str:
     width = max(map(len, rows)) + 2
     return "\n".join(f"  {name:{width}}{text}" for name, text in rows.items())
 
 
-def _parse(argv):
+def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     names = _table({name: schema.summary(name) for name in schema.names()})
     keys = _table({key: field.description or "" for key, field in schema.Config.model_fields.items()})
     parser = argparse.ArgumentParser(
@@ -67,9 +67,11 @@ def _parse(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="print the acquisition methods and what they cost, and stop")
-    what.add_argument("--config", help="a name from the list below, or the path of a config file")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument(
+        "--list", action="store_true", help="print the acquisition methods and what they cost, and stop"
+    )
+    action.add_argument("--config", help="a name from the list below, or the path of a config file")
     parser.add_argument("--data_dir", help="where TFDS data sets are (default: TFDS's own)")
     parser.add_argument(
         "--workdir",
@@ -82,14 +84,10 @@ def _parse(argv):
         "JAX_COORDINATOR_ADDRESS=HOST:PORT (of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID say",
     )
     parser.add_argument("--dry_run", action="store_true", help="print what the run would cost, and stop")
-    arguments, rest = parser.parse_known_args(argv)
-    unknown = [argument for argument in rest if not argument.startswith("--config.")]
-    if unknown:
-        parser.error(f"unknown argument {unknown[0]}; keys of the config are written --config.KEY=VALUE")
-    return arguments, rest
+    return parse(parser, argv)
 
 
-def run(config: Config, directory: Path, data_dir: Path | None = None, dry_run: bool = False):
+def run(config: Config, directory: Path, data_dir: Path | None = None, dry_run: bool = False) -> None:
     """Runs, or continues, every seed to its last cycle; records after each cycle."""
     if directory.exists() and not directory.is_dir():
         raise InputError(f"--workdir={directory} is a file: name a directory")
@@ -97,15 +95,15 @@ def run(config: Config, directory: Path, data_dir: Path | None = None, dry_run: 
         if not dry_run:
             on_first(lambda: held.enter_context(lock(directory)))
         agree("configs", config)
-        found = on_first(workdir.load, directory, config)
-        records = {seed: record for seed, (_, _, record) in found.items()}
-        starts = {seed: start for seed in config.seeds if (start := _start(config, found.get(seed))) is not None}
+        checkpoints = on_first(workdir.load, directory, config)
+        records = {seed: record for seed, (_, _, record) in checkpoints.items()}
+        starts = {seed: start for seed in config.seeds if (start := _start(config, checkpoints.get(seed))) is not None}
         if starts:
-            workdir.check_flags(directory, found)
-        if starts or workdir.needs_data(found, config):
+            workdir.check_flags(directory, checkpoints)
+        if starts or workdir.needs_data(checkpoints, config):
             setup = build(config, data_dir)
             agree("images", setup.record["data"])
-            workdir.check_data(directory, found, setup.record)
+            workdir.check_data(directory, checkpoints, setup.record)
         if not starts:
             print(f"{directory} is finished: seeds {', '.join(map(str, config.seeds))} have all their cycles")
             return None if dry_run else on_first(finish, directory, config, records)
@@ -116,26 +114,29 @@ def run(config: Config, directory: Path, data_dir: Path | None = None, dry_run: 
             raise InputError(f"{directory}: the checkpoints need {cost.disk:,} bytes, but only {free:,} are free there")
         if dry_run:
             return None
-        on_first(_write_environment, directory, found)
+        on_first(_write_environment, directory, checkpoints)
         for seed in starts:
-            run_seed(seed, config, setup, directory, records, found.pop(seed, None))
+            run_seed(seed, config, setup, directory, records, checkpoints.pop(seed, None))
         return on_first(finish, directory, config, records)
 
 
-def _start(config, found):
+def _start(config: Config, saved: Saved | None) -> int | None:
     """The cycle that a seed goes on with, or None where it has all of them or nothing is left to label."""
-    if found is None:
+    if saved is None:
         return 0
-    cycle, _, record = found
+    cycle, _, record = saved
     everything = record["history"][-1]["metrics"]["num_labelled"] == record["pool_size"]
     return None if everything or cycle >= config.cycles else cycle + 1
 
 
-def run_seed(seed: int, config: Config, setup: Setup, directory: Path, records: dict, found: Any):
+def run_seed(
+    seed: int, config: Config, setup: Setup, directory: Path, records: dict[int, dict], saved: Saved | None
+) -> None:
     """Goes through the cycles of one seed; a cycle counts once its checkpoint is on disk."""
-    key, problem, state, history = seed_key(seed), setup.problem, None, []
-    if found:
-        cycle, tree, record = found
+    key, problem, state = seed_key(seed), setup.problem, None
+    history: list[dict] = []
+    if saved:
+        cycle, tree, record = saved
         history = record["history"]
         target = {"train": problem.recipe.init(key), "labelled": np.zeros(0), "key": jax.random.key_data(key)}
         restored = jax.tree.map(jnp.array, checkpoint.into(target, tree))
@@ -160,7 +161,7 @@ def run_seed(seed: int, config: Config, setup: Setup, directory: Path, records: 
         print(f"seed {seed}: all {len(problem.pool.ids)} images of the pool are labelled; no more cycles")
 
 
-def _as_columns(setup, asked):
+def _as_columns(setup: Setup, asked: Asked) -> dict[str, list]:
     """What was asked and answered, as lists by column; of labels their classes, where the task has such."""
     task, images = setup.problem.task, setup.problem.task.image_of(asked.indices)
     strata = task.strata or (lambda answers: [None] * len(images))
@@ -179,20 +180,32 @@ def _as_columns(setup, asked):
     }
 
 
-def _write_environment(directory, found):
-    for change in workdir.write_environment(directory, found):
+def _write_environment(directory: Path, checkpoints: dict[int, Saved]) -> None:
+    for change in workdir.write_environment(directory, checkpoints):
         warn(f"{change} since the last cycle: the same bytes are not promised")
 
 
-def _record(seed, config, directory, records, arrays, cycle, metrics, seconds, headline):
-    """Saves a finished cycle and tells of it; none after a signal."""
+def _record(
+    seed: int,
+    config: Config,
+    directory: Path,
+    records: dict[int, dict],
+    arrays: dict[str, Any],
+    cycle: int,
+    metrics: dict[str, Any],
+    seconds: dict[str, float],
+    headline: str,
+) -> None:
+    """Saves a finished cycle and prints its line; does neither after a signal."""
     command.check()
     checkpoint.save(directory / "checkpoints" / f"seed_{seed}", cycle, arrays, records[seed])
     tables.write_tables(directory, config, records)
-    _tell(seed, config, cycle, metrics, seconds, headline)
+    _print_cycle(seed, config, cycle, metrics, seconds, headline)
 
 
-def _tell(seed, config, cycle, metrics, seconds, headline):
+def _print_cycle(
+    seed: int, config: Config, cycle: int, metrics: dict[str, Any], seconds: dict[str, float], headline: str
+) -> None:
     """One line for a finished cycle."""
     print(
         f"seed {seed} cycle {cycle}/{config.cycles}: {metrics['num_labelled']} labels, "
@@ -201,30 +214,31 @@ def _tell(seed, config, cycle, metrics, seconds, headline):
         flush=True,
     )
     if not np.isfinite([value for name, value in metrics.items() if name.endswith("_loss")]).all():
-        warn("the loss is not finite: the weights have diverged, lower optimizer.learning_rate")
+        warn("the loss is not finite: the weights have diverged, lower config.optimizer.learning_rate")
 
 
 class _Bars:
     """A progress bar for each phase of a cycle, on a terminal only, and there of process 0."""
 
-    def __init__(self, title):
-        self.title, self.phase = title, None
-        self.bar: Any = None
+    def __init__(self, title: str):
+        self.title = title
+        self.phase: str | None = None
+        self.bar: Any = None  # of tqdm
 
-    def __call__(self, phase, done, total):
+    def __call__(self, phase: str, done: int, total: int) -> None:
         if phase != self.phase or total != self.bar.total:
             self.close()
             hidden = True if jax.process_index() > 0 else None  # None: where there is no terminal
             self.phase, self.bar = phase, tqdm(total=total, desc=f"{self.title} {phase}", leave=False, disable=hidden)
         self.bar.update(done - self.bar.n)
 
-    def close(self):
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
         self.phase, self.bar = None, None
 
 
-def finish(directory: Path, config: Config, records: dict):
+def finish(directory: Path, config: Config, records: dict[int, dict]) -> None:
     """Writes the tables once more, draws the curve beside the released one, and prints the summary."""
     tables.write_tables(directory, config, records)
     curves = {directory.name: report.read_curves(directory)}

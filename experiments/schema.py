@@ -8,17 +8,17 @@ import ast
 import difflib
 import functools
 import importlib
-import importlib.util
 import inspect
 import operator
 import pkgutil
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pydantic
-from pydantic import BeforeValidator, Field, PositiveFloat
+from pydantic import BeforeValidator, Field, PositiveFloat, ValidationInfo
 
 from experiments import configs
 from saal_jax.acquisitions import ACQUISITIONS
@@ -30,7 +30,9 @@ from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
 from saal_jax.select.first_labels import FIRST_LABELS
 
-SECTIONS: dict[str, dict[str, Callable]] = {
+Registry = dict[str, Callable[..., Any]]  # functions by name
+
+SECTIONS: dict[str, Registry] = {
     "imbalance": IMBALANCES,
     "initial_selection": FIRST_LABELS,
     "augmentation": AUGMENTATIONS,
@@ -51,25 +53,24 @@ class Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _choice(registry):
+def _choice(registry: Registry) -> Any:
     """The type of a section: one of the functions in `registry`, with its keyword-only arguments."""
     sections = []
     for name, function in registry.items():
-        options: dict[str, Any] = {
-            option.name: (_worded(option.annotation), option.default) for option in options_of(function)
-        }
-        sections.append(pydantic.create_model(name, __base__=Section, name=(Literal[name], name), **options))  # type: ignore[arg-type]
+        keys: dict[str, Any] = {"name": (Literal[name], name)}
+        keys |= {option.name: (_worded(option.annotation), option.default) for option in options_of(function)}
+        sections.append(pydantic.create_model(name, __base__=Section, **keys))
     return Annotated[functools.reduce(operator.or_, sections), Field(discriminator="name")]
 
 
-def _worded(annotation):
+def _worded(annotation: Any) -> Any:
     """The type of an option; where `true` is one of its words, that is what a command line's true means."""
     if get_origin(annotation) is Literal and "true" in get_args(annotation):
         return Annotated[annotation, BeforeValidator(lambda value: "true" if value is True else value)]
     return annotation
 
 
-def options_of(function: Callable):
+def options_of(function: Callable) -> list[inspect.Parameter]:
     """The keyword-only parameters of a function, each with its type and its default."""
     options = [
         option for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY
@@ -80,13 +81,13 @@ def options_of(function: Callable):
     return options
 
 
-def _described(registry):
+def _described(registry: Registry) -> str:
     """The names of a section and the keys of each, in a line."""
     keys = {name: [option.name for option in options_of(function)] for name, function in registry.items()}
-    return "; ".join(f"name={name}" + (f" ({', '.join(of)})" if of else "") for name, of in keys.items())
+    return "; ".join(f"name={name}" + (f" ({', '.join(options)})" if options else "") for name, options in keys.items())
 
 
-def _several(value):
+def _several(value: Any) -> tuple:
     """One value stands for a sequence of one."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
@@ -148,31 +149,31 @@ class Config(Section):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _names_alone(cls, values):
+    def _names_alone(cls, values: dict[str, Any]) -> dict[str, Any]:
         return with_sections(values)
 
     @pydantic.field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds):
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) < len(seeds):
             raise ValueError("each seed may be named once")
         return seeds
 
     @pydantic.field_validator("steps")
     @classmethod
-    def _instead_of_epochs(cls, steps, info):
+    def _instead_of_epochs(cls, steps: int | None, info: ValidationInfo) -> int | None:
         if "epochs" in info.data and (steps is None) == (info.data["epochs"] is None):
-            raise ValueError(f"epochs is {info.data['epochs']}: let one of the two be none")
+            raise ValueError(f"config.epochs is {info.data['epochs']}: let one of the two be none")
         return steps
 
     @pydantic.field_validator("pool_subset")
     @classmethod
-    def _enough_to_choose_from(cls, pool_subset, info):
+    def _enough_to_choose_from(cls, pool_subset: int | None, info: ValidationInfo) -> int | None:
         if pool_subset is not None and pool_subset < info.data.get("query_size", 0):
-            raise ValueError(f"query_size is {info.data['query_size']}: let it be at least that")
+            raise ValueError(f"config.query_size is {info.data['query_size']}: let it be at least that")
         return pool_subset
 
-    def but(self, **changes):
+    def but(self, **changes: Any) -> "Config":
         """This config with some keys changed; sections are merged, and start afresh where their name changes."""
         values = self.model_dump()
         for key, value in changes.items():
@@ -184,19 +185,19 @@ class Config(Section):
         return validated(values)
 
 
-def _section(key, value):
+def _section(key: str, value: Any) -> Any:
     """A name stands for a section of that name with all its defaults."""
     if key in SECTIONS and (value is None or isinstance(value, str)):
         return {"name": value or "none"}
     return value
 
 
-def with_sections(values: dict) -> dict:
+def with_sections(values: dict[str, Any]) -> dict[str, Any]:
     """`values`, with a name alone written as a section."""
     return {key: _section(key, value) for key, value in values.items()}
 
 
-def validated(values: dict) -> Config:
+def validated(values: dict[str, Any]) -> Config:
     """The config of these values, or an InputError that names the first wrong key and the nearest valid one."""
     values = with_sections(values)
     try:
@@ -210,28 +211,23 @@ def load(name: str) -> Config:
     if name.endswith(".py") or "/" in name:
         if not Path(name).is_file() or not name.endswith(".py"):
             raise InputError(f"--config={name}: there is no such file of Python code (NAME.py)")
-        spec = importlib.util.spec_from_file_location("config_file", name)
-        assert spec and spec.loader  # of a file of that name there is one
-        module = importlib.util.module_from_spec(spec)
         try:
-            spec.loader.exec_module(module)
-        except InputError:
-            raise
-        except KeyboardInterrupt:
+            config = runpy.run_path(name).get("config")
+        except (InputError, KeyboardInterrupt):
             raise
         except BaseException as error:  # whatever is wrong with it
             raise InputError(f"--config={name}: {type(error).__name__}: {one_line(error)}") from None
-        if not isinstance(getattr(module, "config", None), Config):
+        if not isinstance(config, Config):
             raise InputError(
                 f"--config={name}: the file must define `config`, for example `config = base.but(cycles=5)`"
             )
-        return validated(module.config.model_dump())  # whatever was done to it
-    today = name.replace("_random_small", "_saal_small").replace("_random", "_saal")
-    if name not in names() and today in names():  # an older version's
-        raise InputError(f"--config={name}: write --config={today} --config.acquisition.name=random")
+        return validated(config.model_dump())  # whatever was done to it
+    renamed = name.replace("_random_small", "_saal_small").replace("_random", "_saal")
+    if name not in names() and renamed in names():  # an older version's
+        raise InputError(f"--config={name}: write --config={renamed} --config.acquisition.name=random")
     if name not in names():
-        known = "`python -m experiments.run --help` lists them all"
-        raise InputError(f"--config={name}: there is no such config{_nearest(name, names())}; {known}")
+        hint = "`python -m experiments.run --help` lists them all"
+        raise InputError(f"--config={name}: there is no such config{_nearest(name, names())}; {hint}")
     return importlib.import_module(f"{configs.__name__}.{name}").config
 
 
@@ -271,7 +267,7 @@ def override(config: Config, assignments: list[str]) -> Config:
     return config.but(**changes)
 
 
-def _parsed(text):
+def _parsed(text: str) -> Any:
     words = {"none": None, "true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
@@ -281,27 +277,27 @@ def _parsed(text):
         return text
 
 
-def _explain(error, values):
+def _explain(error: Any, values: dict[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     section = values.get(path[0])
     if isinstance(section, dict) and len(path) > 1 and path[1] == section.get("name"):
         del path[1]  # pydantic's tag of the union
     key = ".".join(path)
-    given = error["input"]
+    value = error["input"]
     if error["type"] == "extra_forbidden":
         return f"config.{key}: there is no such key{_nearest(path[-1], _keys(path, section))}"
     if error["type"] in ("union_tag_invalid", "literal_error"):
         context = error["ctx"]
-        given = context.get("tag", given)
+        value = context.get("tag", value)
         valid = re.findall(r"\w+", context.get("expected_tags", context.get("expected")).replace(" or ", " "))
         name = f"config.{key}.name" if "tag" in context else f"config.{key}"
-        near = difflib.get_close_matches(str(given), valid, n=1, cutoff=0.5)
-        return f"{name}={_shown(given)}: not one of {', '.join(valid)}" + (f"; did you mean {near[0]}?" if near else "")
+        near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.5)
+        return f"{name}={_shown(value)}: not one of {', '.join(valid)}" + (f"; did you mean {near[0]}?" if near else "")
     message = error["msg"].removeprefix("Value error, ")
-    return f"config.{key}={_shown(given)}: {message[0].lower()}{message[1:]}"
+    return f"config.{key}={_shown(value)}: {message[0].lower()}{message[1:]}"
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """A value for an error line, cut where it is long."""
     try:
         text = repr(value)
@@ -310,12 +306,12 @@ def _shown(value):
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _keys(path, section):
+def _keys(path: list[str], section: Any) -> list[str]:
     if len(path) == 1:
         return list(Config.model_fields)
     return ["name", *(option.name for option in options_of(SECTIONS[path[0]][section["name"]]))]
 
 
-def _nearest(word, valid):
+def _nearest(word: str, valid: list[str]) -> str:
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f" (there are {', '.join(valid)})" if len(valid) < 20 else ""

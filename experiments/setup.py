@@ -1,6 +1,6 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
 from saal_jax.training import Recipe
-from saal_jax.typing import Array
+from saal_jax.typing import Images, PyTree
 
 
 class Setup(NamedTuple):
@@ -35,40 +35,37 @@ class Setup(NamedTuple):
     problem: Problem
     answers: np.ndarray  # the true label of each image of the pool, which only the oracle and the first labels look at
     positions: np.ndarray  # of the pool's images in the data set, of which an imbalance may have left some out
-    class_names: tuple
+    class_names: tuple[str, ...]
     select_first: Callable  # one of FIRST_LABELS
-    record: dict  # what a checkpoint tells about its model and data, beside the history
+    record: dict[str, Any]  # what a checkpoint says of its model and data, beside the history
 
     def first(self, seed: int) -> Asked:
         """The first candidates that a seed labels."""
         pool, task, k = self.problem.pool, self.problem.task, self.problem.protocol.initial_labels
         everything = np.arange(len(pool.ids) * task.regions)
         classes = task.strata(self.oracle(everything)) if task.strata else np.zeros_like(everything)
-        of = classes, len(self.class_names), task.regions
-        return first_labels(seed_key(seed), self.select_first, k, pool, *of)
+        key, num_classes = seed_key(seed), len(self.class_names)
+        return first_labels(key, self.select_first, k, pool, classes, num_classes, task.regions)
 
-    def oracle(self, indices: Array):
+    def oracle(self, indices: np.ndarray) -> PyTree:
         """The true labels of these candidates, and no other part of the answers."""
         return parts_of(self.answers, indices, self.problem.task)
 
 
-def build(config: Config, data_dir: Path | None) -> Setup:
+def build(config: Config, data_dir: str | Path | None) -> Setup:
     """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
     loaded = data.load(
         config.dataset,
         split=config.split,
         test_split=config.test_split,
-        data_dir=None if data_dir is None else str(data_dir),
+        data_dir=str(data_dir) if data_dir else None,
         image_size=config.image_size,
         max_resident=config.max_resident or on_first(free_bytes) // 4,
     )
     train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
     channels = images.shape[-1]
-    mean, std = list(config.mean or ()), list(config.std or ())
-    if not (mean and std):
-        means, stds = mean_and_std(images)
-        mean, std = mean or means, std or [max(value, 1e-3) for value in stds]
+    mean, std = _normalization(config, images)
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise InputError(
@@ -92,8 +89,8 @@ def build(config: Config, data_dir: Path | None) -> Setup:
             "model": {**_model(config), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
-            "mean": mean,
-            "std": std,
+            "mean": list(mean),
+            "std": list(std),
             "data": digest,
             "pool_size": len(train.labels) * problem.task.regions,
             "class_names": list(loaded.class_names),
@@ -106,7 +103,15 @@ def build(config: Config, data_dir: Path | None) -> Setup:
     return setup
 
 
-def _check_memory(config, num_classes, image_shape):
+def _normalization(config: Config, images: Images) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation by channel: those of the config, or else of the images."""
+    if config.mean and config.std:
+        return config.mean, config.std
+    mean, std = mean_and_std(images)
+    return config.mean or mean, config.std or [max(value, 1e-3) for value in std]
+
+
+def _check_memory(config: Config, num_classes: int, image_shape: tuple[int, ...]) -> None:
     """Refuses a network whose weights and gradients alone are more than this machine's memory."""
     model = make_model(_model(config), num_classes)
     shapes = jax.eval_shape(model.init, make_key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).params
@@ -115,11 +120,13 @@ def _check_memory(config, num_classes, image_shape):
         raise InputError(
             f"config.model.width={config.model.width}: weights and gradients of images of "
             f"{'x'.join(map(str, image_shape))} take {size:,.0f} GiB, more than the {memory:,.0f} GiB of memory here; "
-            "lower it, or image_size"
+            "lower it, or config.image_size"
         )
 
 
-def recipe_of(config: Config, num_classes: int, image_shape: tuple, mean: Any, std: Any) -> Recipe:
+def recipe_of(
+    config: Config, num_classes: int, image_shape: tuple[int, ...], mean: Sequence[float], std: Sequence[float]
+) -> Recipe:
     """The config's recipe, for all devices there are. Nothing is computed yet."""
     optimizer, augmentation, recipe = (
         getattr(config, key).model_dump() for key in ("optimizer", "augmentation", "recipe")
@@ -128,12 +135,12 @@ def recipe_of(config: Config, num_classes: int, image_shape: tuple, mean: Any, s
     return make_recipe(recipe, _model(config), num_classes, image_shape, mean, std, **options)
 
 
-def _model(config):
+def _model(config: Config) -> dict[str, Any]:
     """The name and the options of the model."""
     return {**config.model.model_dump(), "dtype": COMPUTE_DTYPES[config.precision]}
 
 
-def _pool_of(config, loaded):
+def _pool_of(config: Config, loaded: data.Data) -> tuple[data.Split, np.ndarray, np.ndarray | None, str]:
     """The images of the pool, their positions in the data set, the user's embeddings of them if any, and a fingerprint
     of all that was read.
     """

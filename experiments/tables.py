@@ -4,8 +4,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ DIGESTS = ("seed", "cycle", "array", "sha256")
 PHASES = ("query", "train", "test")
 
 
-def write_tables(workdir: Path, config: Config, records: dict):
+def write_tables(workdir: Path, config: Config, records: dict[int, dict[str, Any]]) -> None:
     """Writes config.json and every table, the seeds in the order of the config.
 
     A metric needs no schema: each number that a cycle measured is a column of metrics.csv, each number of a query one
@@ -39,21 +40,21 @@ def write_tables(workdir: Path, config: Config, records: dict):
     ]
     write_csv(workdir / "class_accuracies.csv", *_wide(classes, ("balanced_accuracy", *by_class)))
     write_csv(workdir / "class_counts.csv", ("seed", "cycle", "of", *by_class), _class_counts(records))
-    asked = [(seed, number, found) for seed, number, cycle in cycles if (found := cycle["query_metrics"])]
-    if asked:
-        write_csv(workdir / "query_metrics.csv", *_wide(asked))
+    query_metrics = [(seed, number, metrics) for seed, number, cycle in cycles if (metrics := cycle["query_metrics"])]
+    if query_metrics:
+        write_csv(workdir / "query_metrics.csv", *_wide(query_metrics))
     regions = "region" in record["history"][0]["asked"]
-    initial = _with_region(INITIAL_LABELS, regions)
-    first = [[seed, *row] for seed, number, cycle in cycles if number == 0 for row in _columns(cycle, *initial[1:])]
-    write_csv(workdir / "initial_labels.csv", initial, first)
-    selections = _with_region(SELECTIONS, regions)
+    columns = _with_region(INITIAL_LABELS, regions)
+    first = [[seed, *row] for seed, number, cycle in cycles if number == 0 for row in _columns(cycle, *columns[1:])]
+    write_csv(workdir / "initial_labels.csv", columns, first)
+    columns = _with_region(SELECTIONS, regions)
     chosen = [
         [seed, number, rank, *row]
         for seed, number, cycle in cycles
         if number > 0
-        for rank, row in enumerate(_columns(cycle, *selections[3:]))
+        for rank, row in enumerate(_columns(cycle, *columns[3:]))
     ]
-    write_csv(workdir / "selections.csv", selections, chosen)
+    write_csv(workdir / "selections.csv", columns, chosen)
     digests = [
         [seed, number, array, digest] for seed, number, cycle in cycles for array, digest in cycle["digests"].items()
     ]
@@ -62,30 +63,30 @@ def write_tables(workdir: Path, config: Config, records: dict):
         [seed, number, *(f"{cycle['seconds'][phase]:.3f}" for phase in PHASES), *_peaks(cycle)]
         for seed, number, cycle in cycles
     ]
-    columns = [f"{phase}_{what}" for what in ("seconds", "peak_mib") for phase in PHASES]
-    write_csv(workdir / "timings.csv", ("seed", "cycle", *columns), timings)
+    by_phase = [f"{phase}_{unit}" for unit in ("seconds", "peak_mib") for phase in PHASES]
+    write_csv(workdir / "timings.csv", ("seed", "cycle", *by_phase), timings)
 
 
-def _wide(rows, first=()):
+def _wide(rows: list[tuple[int, int, dict[str, Any]]], first: Sequence[str] = ()) -> tuple[tuple[str, ...], list[list]]:
     """The header and the rows of a table with a column for every name: those in `first`, then as they come."""
-    there = dict.fromkeys(name for _, _, values in rows for name in values)
-    names = [*(name for name in first if name in there), *(name for name in there if name not in first)]
+    measured = dict.fromkeys(name for _, _, values in rows for name in values)
+    names = [*(name for name in first if name in measured), *(name for name in measured if name not in first)]
     cells = [[seed, number, *(_text(values.get(name)) for name in names)] for seed, number, values in rows]
     return ("seed", "cycle", *names), cells
 
 
-def _numbers(metrics):
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics that are numbers, and the balanced accuracy where there are accuracies by class."""
     numbers = {name: value for name, value in metrics.items() if not isinstance(value, list)}
     return numbers | ({"balanced_accuracy": _balanced(metrics)} if "class_accuracies" in metrics else {})
 
 
-def _balanced(metrics):
+def _balanced(metrics: dict[str, Any]) -> float:
     """The mean over the classes that have a test image."""
     return float(np.nanmean(metrics["class_accuracies"]))
 
 
-def _class_counts(records):
+def _class_counts(records: dict[int, dict[str, Any]]) -> Iterator[list]:
     """How many candidates of each class are labelled after each cycle, and how many are still in the pool; nothing
     where a label has no class.
     """
@@ -99,30 +100,30 @@ def _class_counts(records):
             yield [seed, number, "pool", *(np.array(record["class_counts"]) - labelled).tolist()]
 
 
-def _peaks(cycle):
+def _peaks(cycle: dict[str, Any]) -> list[str]:
     """MiB by phase."""
     return [f"{cycle['peak_bytes'][phase] / 2**20:.0f}" for phase in PHASES]
 
 
-def _with_region(columns, regions):
+def _with_region(columns: tuple[str, ...], regions: bool) -> tuple[str, ...]:
     """`columns`, with the region of an image beside its name."""
     after = columns.index("example_id") + 1
     return (*columns[:after], *["region"] * regions, *columns[after:])
 
 
-def _columns(cycle, *names):
-    queried = cycle["asked"]
-    scores = {"score": ["" if score is None else f"{score:.9g}" for score in queried.get("score", ())]}
-    return zip(*((queried | scores)[name] for name in names), strict=True)
+def _columns(cycle: dict[str, Any], *names: str) -> Iterator[tuple]:
+    asked = cycle["asked"]
+    scores = {"score": ["" if score is None else f"{score:.9g}" for score in asked.get("score", ())]}
+    return zip(*((asked | scores)[name] for name in names), strict=True)
 
 
-def _text(value):
+def _text(value: Any) -> Any:
     if value is None:
         return ""
     return value if isinstance(value, int | str) else f"{value:.6f}"
 
 
-def write_csv(path: Path, header: Sequence, rows: Iterable):
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """A table, written whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -131,7 +132,7 @@ def write_csv(path: Path, header: Sequence, rows: Iterable):
     write(path, text.getvalue())
 
 
-def read_csv(path: Path) -> list[dict]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table; OSError where it cannot be read, ValueError where it is none."""
     with io.TextIOWrapper(open_file(path), "utf-8", newline="") as file:
         try:
@@ -140,7 +141,7 @@ def read_csv(path: Path) -> list[dict]:
             raise ValueError(str(error)) from None
 
 
-def write(path: Path, text: str):
+def write(path: Path, text: str) -> None:
     """Replaces a file's content atomically."""
     temporary = path.with_name(path.name + ".new")
     try:

@@ -97,7 +97,9 @@ def test_where_two_runs_part(scored, tmp_path, capsys):
     assert report.main(["--where_apart", str(scored), str(tmp_path / "same")]) == 0
     assert capsys.readouterr().out == "seed 1: the same to the bit in the 3 cycles that both have\n"
     lines = where_apart(scored, tmp_path / "other").splitlines()
-    assert [line[: line.index(", in")] for line in lines] == [f"seed {seed}: apart from cycle 1 on" for seed in (1, 2)]
+    assert [line[: line.index(", in")] for line in lines] == [
+        f"seed {seed}: different from cycle 1 on" for seed in (1, 2)
+    ]
     assert "in labelled, weights.params." in lines[0]
     assert report.main(["--where_apart", str(scored)]) == 2
     with pytest.raises(InputError, match="has no readable digests.csv"):
