@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skactiveml.pool import CoreSet
 
-from saal_jax import InputError, kmeans_plusplus, random, top_k
+from saal_jax import InputError, kmeans_plusplus, random_k, top_k
 from saal_jax.select.distances import nearest_of
 from saal_jax.select.selectors import gradient_kmeans_plusplus, k_center
 
@@ -38,7 +38,7 @@ SELECTORS = {
     "k_center with labelled": lambda key, scores, ids, available, k: k_center(
         key, scores, ids, available, ~available, k
     ),
-    "random": lambda key, scores, *rest: random(key, *rest),
+    "random": lambda key, scores, *rest: random_k(key, *rest),
 }
 SIZE = 12  # one shape, so that one compilation serves all examples
 scores_with_ties = st.lists(st.sampled_from([0.0, -1.0, 1.0, 1.0, 2.5, 1e-30, 1e30]), min_size=SIZE, max_size=SIZE)
@@ -65,10 +65,10 @@ def test_the_order_of_the_pool_does_not_matter_whatever_the_generator(select, im
 
 def test_raw_keys_and_what_is_no_key():
     ids, available = np.arange(20), np.ones(20, bool)
-    typed, raw = (random(key, ids, available, 5).indices for key in (jax.random.key(3), jax.random.PRNGKey(3)))
+    typed, raw = (random_k(key, ids, available, 5).indices for key in (jax.random.key(3), jax.random.PRNGKey(3)))
     np.testing.assert_array_equal(typed, raw)
     with pytest.raises(InputError, match="key is int: pass a key of JAX"):
-        random(3, ids, available, 5)
+        random_k(3, ids, available, 5)
 
 
 @pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
