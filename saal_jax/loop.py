@@ -21,7 +21,7 @@ from saal_jax.labels import Labels, nothing_known, parts_of, tell
 from saal_jax.pool import Pool, Query, any_region, candidate_ids, stable_ids, subset
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
-from saal_jax.typing import Array, Images, Progress, PyTree
+from saal_jax.typing import Array, Images, Oracle, Progress, PyTree
 
 EVALUATION_CHUNK = 500
 _OUTPUT_BYTES = 2**28  # of what a network returns for a chunk
@@ -184,7 +184,7 @@ def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> 
 
 
 def ask(
-    key: jax.Array, problem: Problem, state: State, oracle: Callable | None = None, progress: Progress | None = None
+    key: jax.Array, problem: Problem, state: State, oracle: Oracle | None = None, progress: Progress | None = None
 ) -> Asked:
     """Chooses what to label next, by what the trained model makes of the examples that are not known.
 
@@ -219,7 +219,7 @@ def _quantiles(scores):
     return dict(zip(names, np.quantile(there, (0, 0.25, 0.5, 0.75, 1)).tolist(), strict=True))
 
 
-def answers_for(acquire: Callable, oracle: Callable | None) -> dict:
+def answers_for(acquire: Callable, oracle: Oracle | None) -> dict:
     """`{"oracle": oracle}` for an acquisition that asks for it by that name; InputError where there is none."""
     if "oracle" not in inspect.signature(acquire).parameters:
         return {}
@@ -232,7 +232,7 @@ def simulate(
     key: jax.Array,
     problem: Problem,
     first: Asked,
-    oracle: Callable,
+    oracle: Oracle,
     state: State | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Cycle]:
