@@ -15,6 +15,7 @@ DRAWS = {
     "jax_random_seed_offset": 0,
     "jax_high_dynamic_range_gumbel": False,
 }
+_PRECISION = "jax_default_matmul_precision"  # an attribute that JAX 0.10 does not declare
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "saal_jax")
 
 
@@ -25,7 +26,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}",
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matmul_precision": getattr(jax.config, _PRECISION) or "default",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
         **{flag: getattr(jax.config, flag, default) for flag, default in DRAWS.items()},

@@ -58,5 +58,5 @@ def load_embeddings(path: str, size: int) -> np.ndarray:
 def digest(embeddings: np.ndarray) -> str:
     """A fingerprint (SHA-256, hex) of the values and their shape, by which a run notices that they were exchanged."""
     content = hashlib.sha256(repr(embeddings.shape).encode())
-    content.update(np.ascontiguousarray(embeddings, "<f4"))
+    content.update(np.ascontiguousarray(embeddings, "<f4").data)
     return content.hexdigest()

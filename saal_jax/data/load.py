@@ -178,7 +178,7 @@ def _digest(*splits):
     for split in splits:
         content.update(repr(split.images.shape).encode())
         for block in blocks(split.images):
-            content.update(np.ascontiguousarray(block))
-        content.update(np.ascontiguousarray(split.labels, "<i4"))
+            content.update(np.ascontiguousarray(block).data)
+        content.update(np.ascontiguousarray(split.labels, "<i4").data)
         content.update(repr(split.ids.tolist()).encode())
     return content.hexdigest()
