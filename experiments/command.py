@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn, TypeVar, overload
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -96,7 +97,7 @@ def stop_while_loading() -> None:
     """
     _handle(lambda number, _: _received or _end("stopped", number))
 
-    def explain(kind, error, traceback) -> None:
+    def explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         from_jax = issubclass(kind, ValueError) and "jax" in str(error).lower()
         if not from_jax and kind.__name__ != "InputError":
             return sys.__excepthook__(kind, error, traceback)
@@ -171,26 +172,26 @@ def _stoppable(line: str, call: Callable[[], Result]) -> Result:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
-    def stop(number, _):
+    def stop(number: int, _: Any) -> None:
         _received.append(number)
         if over.is_set() and len(_received) == 1:
             _end(line, number)
         if len(_received) == 1:  # later ones do not disturb the unwinding
             raise Stopped(number)
 
-    def watch():
+    def watch() -> None:
         for number in iter(lambda: os.read(reading, 1), b""):
             if number[0] in _SIGNALS and not over.wait(_GRACE):
                 _end(line, number[0])
 
-    def unwatch():
+    def unwatch() -> None:
         over.set()
         signal.set_wakeup_fd(wakeup)
         os.close(writing)
         watcher.join()  # if it is ending the process, for ever
         os.close(reading)
 
-    def dropped(unraisable):
+    def dropped(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Stopped):
             unwatch()
             _end(line, _received[0])
