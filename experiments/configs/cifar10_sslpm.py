@@ -7,7 +7,7 @@ Protocol: 1,000 labels drawn at random, then 5 queries of 1,000 from all; 200 ep
 Reference: none was obtained; compare with Random trained alike (--config.acquisition.name=random and another
   --workdir).
 Deviations: random draws come from JAX's generator; in the second stage momentum .9 and decay 5e-4 are assumed; the
-  budget is LL4AL's, this paper's was not found; the images left out stay 24.
+  budget is LL4AL's, this paper's could not be obtained; the images left out stay 24.
 """
 
 from experiments.configs import _published
