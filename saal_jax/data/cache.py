@@ -1,5 +1,6 @@
 """Decode once: named arrays on disk under a key made of the content they were decoded from."""
 
+import io
 import os
 import uuid
 import warnings
@@ -75,19 +76,23 @@ def cached_on_disk(key: str, cache_dir: str | None, count: int, make: Callable[[
             f"{count} images take more than max_resident, but cannot be written to {folder} ({one_line(error)}): make "
             "room there, or raise max_resident"
         ) from None
-    return _mapped(path)
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def _write_images(file, count, blocks):
-    """A `.npy` file and, behind it, a checksum."""
+    """A `.npy` file and, behind it, a checksum of all before."""
+    checksum = 0
     for number, block in enumerate(blocks):
+        content = np.ascontiguousarray(block).data
         if number == 0:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (count, *block.shape[1:])}
-            np.lib.format.write_array_header_1_0(file, header)
-        file.write(np.ascontiguousarray(block))
-    size = file.tell()
-    file.seek(0)
-    file.write(_checksum(file, size))
+            header = io.BytesIO()
+            form = {"descr": "|u1", "fortran_order": False, "shape": (count, *block.shape[1:])}
+            np.lib.format.write_array_header_1_0(header, form)
+            file.write(header.getvalue())
+            checksum = crc32(header.getvalue())
+        file.write(content)
+        checksum = crc32(content, checksum)
+    file.write(_as_bytes(checksum))
 
 
 def _mapped(path):
@@ -103,6 +108,10 @@ def _checksum(file, size):
     checksum = 0
     for start, stop in spans(size, 1):
         checksum = crc32(file.read(stop - start), checksum)
+    return _as_bytes(checksum)
+
+
+def _as_bytes(checksum):
     return checksum.to_bytes(4, "little")
 
 
@@ -120,7 +129,7 @@ def _write_whole(path, write):
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "x+b") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
