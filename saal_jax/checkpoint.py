@@ -59,10 +59,10 @@ def load_newest(directory: str | os.PathLike):
 
     Warns of each damaged one, and raises InputError where all are damaged: nothing is begun anew over them.
     """
-    import orbax.checkpoint as ocp
-
     if not Path(directory).is_dir():
         return None
+    import orbax.checkpoint as ocp
+
     damaged: list[str] = []
     with _manager(directory) as manager:
         for cycle in sorted(manager.all_steps(), reverse=True):

@@ -125,11 +125,11 @@ def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
     channels = builder.info.features[image_key].shape[-1]
     numbered = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
 
-    def records():
-        """Every undecoded example and its id, some hundred at a time in memory."""
+    def records(at_once=_AT_ONCE):
+        """Every undecoded example and its id, so many at a time in memory."""
         source = builder.as_data_source(spec, decoders={image_key: tfds.decode.SkipDecoding()})
-        for start in range(0, len(source), _AT_ONCE):
-            rows = list(range(start, min(start + _AT_ONCE, len(source))))
+        for start in range(0, len(source), at_once):
+            rows = list(range(start, min(start + at_once, len(source))))
             try:
                 found = source.__getitems__(rows)
             except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
@@ -144,8 +144,8 @@ def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
         labels, ids = zip(*((record[label_key], example) for record, example in records()), strict=True)
         return np.array(labels, np.int32), np.array(ids)
 
-    def decoded():
-        for record, example in records():
+    def decoded(at_once=_AT_ONCE):
+        for record, example in records(at_once):
             place = f"{where}, example {example!r}"
             yield image_files.decode(io.BytesIO(record[image_key]), channels, image_size, place)
 
@@ -153,7 +153,7 @@ def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
         labels, ids = labels_and_ids()
         return image_files.stack(decoded(), ids, where), labels, ids
 
-    if max_resident is None or len(numbered) * next(decoded()).nbytes <= max_resident:
+    if max_resident is None or len(numbered) * next(decoded(at_once=1)).nbytes <= max_resident:
         return cached(key, cache_dir, ("images", "labels", "ids"), read_all)
     labels, ids = cached(f"{key}-labels", cache_dir, ("labels", "ids"), labels_and_ids)
     return cached_on_disk(key, cache_dir, len(ids), lambda: image_files.blocks(decoded(), ids, where)), labels, ids
