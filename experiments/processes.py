@@ -20,9 +20,8 @@ from saal_jax.errors import InputError
 
 Result = TypeVar("Result")
 
-_PATIENCE = (
-    24 * 3600 * 1000
-)  # milliseconds to wait for process 0, which may write for long; the end of a process is noticed
+# Milliseconds to wait for process 0, which may write for long; the end of a process is noticed.
+_PATIENCE = 24 * 3600 * 1000
 
 
 def join() -> None:

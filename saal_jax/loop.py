@@ -165,13 +165,13 @@ def _fit(key, problem, labels, state, progress):
 
 def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> Training:
     """What a cycle trains on: images of which any region is known; `before[N * R]` was known in the cycle before."""
-    protocol, on_device = problem.protocol, jax.tree.map(jnp.asarray, labels.values)
+    protocol, values = problem.protocol, jax.tree.map(jnp.asarray, labels.values)
     size = len(problem.pool.ids)
     labelled = any_region(labels.known, size)
     num_labelled = int(labelled.sum())
     return Training(
         problem.pool,
-        on_device,
+        values,
         labelled,
         any_region(labels.known & ~np.asarray(before), size),
         cycle,

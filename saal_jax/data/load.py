@@ -78,12 +78,8 @@ def load(
     Raises:
       InputError: the data set, split or content cannot be used; the message says what, where and how to mend it.
     """
-    from saal_jax.data import (  # each source's own imports are paid for by those who use it
-        digits,
-        folder,
-        image_files,
-        npz,
-    )
+    # Each source's own imports are paid for by those who use it.
+    from saal_jax.data import digits, folder, image_files, npz
 
     name = os.fspath(name)
     user_path(name)  # refuses what no path can be

@@ -49,8 +49,7 @@ def score_pool(
       params: pytree that `score_fn` takes; traced.
       arrays: an array, or a pytree of arrays, with leading axis N, in memory, on a device, or on disk (`np.memmap`,
         `saal_jax.data.records.Records`): anything with `shape`, `dtype` and `array[positions]`. Only chunks are read.
-      key: typed key for scores that draw; the draws of an example depend on its
-        position, whatever the chunk size.
+      key: typed key for scores that draw; the draws of an example depend on its position, whatever the chunk size.
       chunk_size: examples that a device scores at once; `None` derives it from the memory of the device and what
         `score_fn`, traced for 1,024 and 2,048 examples, takes for one. Halved, with a warning, as often as a device
         runs out of memory.
@@ -188,9 +187,8 @@ def _sweep(score_fn, params, arrays, positions, size, key, chunk_size, mesh, pre
             if chunk_size == 1 or not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")):
                 raise
             chunk_size = -(-chunk_size // 2)
-            warnings.warn(
-                f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=4
-            )  # behind `renamed`
+            # The caller of `score_pool`, which is behind `renamed`.
+            warnings.warn(f"out of memory; going on with chunks of {chunk_size} examples", stacklevel=4)
     if processes > 1:
         gathered = multihost_utils.process_allgather(scores)
         scores = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], gathered)
