@@ -40,9 +40,9 @@ class CenterNet(nn.Module):
     def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
         hidden, stages = _enlarged(images), []
         for stage in range(self.depth):
-            features = self.width * (stage + 1)
-            hidden = Convolution(features, 2, self.dtype)(hidden)
-            hidden = Convolution(features, 1, self.dtype)(hidden)
+            channels = self.width * (stage + 1)
+            hidden = Convolution(channels, 2, self.dtype)(hidden)
+            hidden = Convolution(channels, 1, self.dtype)(hidden)
             stages.append(hidden)
         for skip in reversed(stages[1:-1]):
             hidden = doubled(Convolution(skip.shape[-1], 1, self.dtype)(hidden), like=skip) + skip
@@ -53,9 +53,9 @@ class CenterNet(nn.Module):
         features = jnp.mean(in_float32(hidden), axis=(1, 2))
         return Outputs(Cells(heat, jnp.concatenate([boxes[..., :2], sizes], -1)), features, tuple(stages))
 
-    def _head(self, hidden, features, bias_init):
+    def _head(self, hidden, channels, bias_init):
         hidden = in_float32(Convolution(hidden.shape[-1], 1, self.dtype)(hidden))
-        return nn.Conv(features, (1, 1), kernel_init=torch_kernel_init, bias_init=bias_init)(hidden)
+        return nn.Conv(channels, (1, 1), kernel_init=torch_kernel_init, bias_init=bias_init)(hidden)
 
 
 def _enlarged(images):

@@ -43,7 +43,8 @@ def average_precisions(detections: Detections, truths: Boxes, num_classes: int) 
     evaluation.evaluate()
     evaluation.accumulate()
     # [overlap, recall, class, size, most detections], -1 where a class has no true box; all sizes, and 100, it is.
-    precisions = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1].mean(1)
+    curves = (evaluation.eval or {})["precision"]
+    precisions = np.asarray(curves)[:, :, :, 0, -1].mean(1)
     precisions = 100 * np.where(precisions >= 0, precisions, np.nan)
     there = precisions[:, ~np.isnan(precisions[0])]
     return {
