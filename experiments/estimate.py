@@ -56,7 +56,7 @@ def estimate(setup: Setup, starts: dict[int, int]) -> Cost:
     steps = sum(protocol.steps or epochs * -(-count // protocol.batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
-    tested = len(cycles) * len(test.labels)
+    tested = len(cycles) * len(test.images)
 
     key = make_key(0)
     state = recipe.init(key)

@@ -29,10 +29,12 @@ from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
 from saal_jax.select.first_labels import FIRST_LABELS
+from saal_jax.tasks import TASKS
 
 Registry = dict[str, Callable[..., Any]]  # functions by name
 
 SECTIONS: dict[str, Registry] = {
+    "task": TASKS,
     "imbalance": IMBALANCES,
     "initial_selection": FIRST_LABELS,
     "augmentation": AUGMENTATIONS,
@@ -95,6 +97,9 @@ def _several(value: Any) -> tuple:
 class Config(Section):
     """All keys of an experiment, with what they mean."""
 
+    task: _choice(TASKS) = Field(  # type: ignore[valid-type]
+        {"name": "classification"}, validate_default=True, description=_described(TASKS)
+    )
     dataset: Text = Field(
         description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )

@@ -158,7 +158,8 @@ def _fit(key, problem, labels, state, progress):
     report = lambda done, total: progress("train", done, total)  # noqa: E731
     trained, train_loss = recipe.train(named(key, "train", cycle), start, training, report)
     after_training = lap()
-    metrics = {"num_labelled": int(labels.known.sum()), "train_loss": train_loss}
+    costs = problem.task.costs(labels.known, labels.values) if problem.task.costs else {}
+    metrics = {"num_labelled": int(labels.known.sum()), **costs, "train_loss": train_loss}
     metrics |= evaluate(problem, trained.weights, progress)
     return State(cycle, trained, labels), metrics, (after_training, lap())
 

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from saal_jax.boxes import Boxes, Detections
-from saal_jax.tasks.average_precision import average_precisions
+from saal_jax.tasks._average_precision import average_precisions
 
 CLASSES = 3
 
