@@ -22,6 +22,7 @@ from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
+from saal_jax.typing import ImageSize
 
 ANNOTATIONS = "val/val_annotations.txt"
 _MOST_VISITS = 100  # of one folder; links from each of n folders to the next, twice, would make 2^n ways
@@ -29,7 +30,7 @@ _OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system ke
 
 
 def read(
-    path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None, max_resident: int | None
+    path: str, split: str, test_split: str, cache_dir: str | None, image_size: ImageSize, max_resident: int | None
 ):
     """Reads two slices of the folder at `path`: two `(images, labels, ids)` and the class names.
 
