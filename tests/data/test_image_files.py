@@ -1,9 +1,8 @@
 """Resizing, against what can be worked out by hand and against Pillow's own pictures."""
 
+import re
 import struct
 import zlib
-
-import re
 
 import numpy as np
 import pytest
