@@ -30,15 +30,16 @@ class Annotated(NamedTuple):
 Splits = dict[str, dict[str, Annotated]]  # by split and name
 
 
-def corners_of(box: Sequence[Any], where: str) -> tuple[float, float, float, float]:
-    """The corners of `box`: x0, y0, width, height. Raises `InputError` where these are none."""
-    if len(box) != 4 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in box):
-        raise InputError(f"{where}: box {shown(box)} is not four numbers; correct or remove it")
-    if not all(abs(value) < 1e9 for value in box):  # nor NaN
-        raise InputError(f"{where}: box {shown(box)} is not finite; correct or remove it")
+def corners_of(box: Sequence[Any], where: str, written: Any = None) -> tuple[float, float, float, float]:
+    """The corners of `box`: x0, y0, width, height. Raises `InputError`, which quotes what is written."""
+    value = shown(box if written is None else written)
+    if len(box) != 4 or not all(isinstance(side, int | float) and not isinstance(side, bool) for side in box):
+        raise InputError(f"{where}: box {value} is not four numbers; correct or remove it")
+    if not all(abs(side) < 1e9 for side in box):  # nor NaN
+        raise InputError(f"{where}: box {value} is not finite; correct or remove it")
     left, top, width, height = map(float, box)
     if width <= 0 or height <= 0:
-        raise InputError(f"{where}: box {shown(box)} has no area; correct or remove it")
+        raise InputError(f"{where}: box {value} has no area; correct or remove it")
     return left, top, left + width, top + height
 
 

@@ -29,11 +29,41 @@ def load_boxes(
     image_size: ImageSize = None,
     max_resident: int | None = None,
 ) -> Data:
-    """Loads a data set of images and boxes.
+    """Loads a data set of images and the boxes around their objects.
+
+    Args:
+      name: `digits_detection` (made here of scikit-learn's digits), a path to a folder, the name of one in `data_dir`
+        (`bccd`), or a TFDS name with the feature `objects` (`voc/2007`, `coco/2017`). A slice may follow: `bccd[:40%]`.
+      split, test_split, data_dir, cache_dir, image_size, max_resident: as for `saal_jax.data.load`.
+
+    A folder is of one of three layouts:
+
+    - COCO: `annotations_train.json` and images in `train/`; or `annotations/instances_train.json` and images in
+      `train/` or `images/train/`. Classes are the categories in the order of their ids; `iscrowd` is crowd.
+    - Pascal VOC: `JPEGImages/`, `Annotations/*.xml` and `ImageSets/Main/train.txt` (without lists: one split `all`). Of
+      several `VOC2007/`, `VOC2012/`, also in `VOCdevkit/`, the splits are `train2007` and so on. Corners count from one
+      and belong to the box. `difficult` is crowd. Classes are lines of `classes.txt`, else all of the training split.
+    - YOLO: `images/train/*` and `labels/train/*.txt` (or `train/images/`, `train/labels/`; without folders of splits:
+      one split `all`), and the names of the classes in `data.yaml` or `classes.txt`.
+
+    An example's id is the name of its image within the split, and every split is in the order of a hash of these.
+
+    What is done with annotations that are not as they should be:
+
+    - A box that reaches out of its image is cut at the edge; a warning counts those of more than a pixel.
+    - A box that lies outside its image, has no area or a negative one, or holds NaN, infinity or what is no number; a
+      class that is not listed; an image that is missing, cannot be read, is listed twice or is not of the size that its
+      annotation says (as it stands, once turned by EXIF); an annotation of an image that is not listed: `InputError`.
+      Of TFDS, whose records cannot be mended, boxes without area are left out, and a warning counts them.
+    - An image that is listed without a box (of YOLO: with an empty file) holds no object.
+    - An image that no annotation mentions is unlabelled: it is left out, and a warning counts those.
 
     Returns:
       `Data`, whose labels are `saal_jax.boxes.Boxes` of numpy arrays [N, K, ...], K being the largest number of boxes
-      of an image in either split (1 if there are none).
+      of an image in either split (1 if there are none). Corners are shares of width and height, whatever `image_size`.
+
+    Raises:
+      InputError: the data set cannot be used; the message names the file, the image and the value.
     """
     name = os.fspath(name)
     user_path(name)  # refuses what no path can be

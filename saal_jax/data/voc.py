@@ -95,8 +95,9 @@ def _annotated(year, name):
     tree, here = _parsed(text), f"{text}: image {path.name!r}"
     image = Annotated(year.prefix + path.name, path, str(text), [], [], [], _size(tree, here))
     for thing in tree.findall("object"):
-        left, top, right, bottom = (_number(thing, f"bndbox/{side}", here) for side in ("xmin", "ymin", "xmax", "ymax"))
-        image.corners.append(corners_of((left - 1, top - 1, right - left + 1, bottom - top + 1), here))
+        sides = [_number(thing, f"bndbox/{side}", here) for side in ("xmin", "ymin", "xmax", "ymax")]
+        left, top, right, bottom = sides
+        image.corners.append(corners_of((left - 1, top - 1, right - left + 1, bottom - top + 1), here, sides))
         image.classes.append((thing.findtext("name") or "").strip())
         image.crowd.append((thing.findtext("difficult") or "0").strip() == "1")
     if not all(image.classes):

@@ -78,7 +78,7 @@ def _annotated(name, path, text, class_names):
             raise InputError(
                 f"{here}: class {label} is outside 0..{len(class_names) - 1}; correct it, or name the class"
             )
-        image.corners.append(corners_of((x - width / 2, y - height / 2, width, height), here))
+        image.corners.append(corners_of((x - width / 2, y - height / 2, width, height), here, words[1:]))
         image.classes.append(class_names[label])
         image.crowd.append(False)
     return image
