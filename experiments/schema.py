@@ -94,6 +94,15 @@ def _several(value: Any) -> tuple:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
+def _size(value: Any) -> Any:
+    """One number of pixels, or a pair."""
+    pair = tuple(value) if isinstance(value, list) else value
+    counts = pair if isinstance(pair, tuple) and len(pair) == 2 else (pair,)
+    if value is not None and any(type(count) is not int or not 0 < count < 2**53 for count in counts):
+        raise ValueError("give a whole number of pixels greater than 0, or two: height,width")
+    return pair
+
+
 class Config(Section):
     """All keys of an experiment, with what they mean."""
 
@@ -105,7 +114,9 @@ class Config(Section):
     )
     split: Text = Field("train", description="the split, or slice of one, that is the pool")
     test_split: Text = Field("test", description="the split, or slice of one, to test on")
-    image_size: Count | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    image_size: Annotated[int | tuple[int, int] | None, BeforeValidator(_size)] = Field(
+        None, description="pixels to resize to, both height and width, or height,width; none = as stored"
+    )
     max_resident: Count | None = Field(
         None,
         description="bytes of images above which they stay on disk; none = a quarter of free memory; changes no result",
