@@ -20,8 +20,9 @@ from saal_jax.engine.memory import free_bytes, machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import DRAWS, make_key
 from saal_jax.labels import parts_of
-from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
+from saal_jax.loop import Asked, Examples, Problem, Protocol, Source, first_labels, make_pool, make_source, seed_key
 from saal_jax.models import COMPUTE_DTYPES
+from saal_jax.pool import Pool
 from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
@@ -32,7 +33,7 @@ from saal_jax.typing import Images, PyTree
 # What reads the images and labels of a task.
 LOADERS: dict[str, Callable[..., data.Data]] = {
     "classification": data.load,
-    "detection": data.load,
+    "detection": data.load_boxes,
     "segmentation": data.load,
 }
 
@@ -62,14 +63,7 @@ class Setup(NamedTuple):
 
 def build(config: Config, data_dir: str | Path | None) -> Setup:
     """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
-    loaded = LOADERS[config.task.name](
-        config.dataset,
-        split=config.split,
-        test_split=config.test_split,
-        data_dir=str(data_dir) if data_dir else None,
-        image_size=config.image_size,
-        max_resident=config.max_resident or on_first(free_bytes) // 4,
-    )
+    loaded = _load(config, config.dataset, config.split, config.test_split, data_dir)
     _check_classes(config)
     train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
@@ -89,7 +83,8 @@ def build(config: Config, data_dir: str | Path | None) -> Setup:
     protocol = Protocol(*(getattr(config, key) for key in Protocol._fields))
     pool = make_pool(images, train.ids, embeddings)
     acquire = make_acquisition(config.acquisition.model_dump(), recipe.offers, config.recipe.name)
-    problem = Problem(task, pool, test, recipe, acquire, protocol)
+    source, digest = _source(config, loaded, task, pool, digest, data_dir)
+    problem = Problem(task, pool, test, recipe, acquire, protocol, source)
     setup = Setup(
         problem,
         answers,
@@ -113,6 +108,37 @@ def build(config: Config, data_dir: str | Path | None) -> Setup:
     )
     setup.first(config.seeds[0])  # refuses what cannot be begun
     return setup
+
+
+def _load(config: Config, name: str, split: str, test_split: str, data_dir: str | Path | None) -> data.Data:
+    """The data set of that name, as the config's task reads it."""
+    return LOADERS[config.task.name](
+        name,
+        split=split,
+        test_split=test_split,
+        data_dir=str(data_dir) if data_dir else None,
+        image_size=config.image_size,
+        max_resident=config.max_resident or on_first(free_bytes) // 4,
+    )
+
+
+def _source(
+    config: Config, target: data.Data, task: Task, pool: Pool, digest: str, data_dir: str | Path | None
+) -> tuple[Source | None, str]:
+    """The labelled examples of another domain, if the config names some, and the fingerprint of all that was read."""
+    if config.source is None:
+        return None, digest
+    loaded = _load(config, config.source, config.source_split, config.source_test_split, data_dir)
+    for what, own, other in (
+        ("classes", target.class_names, loaded.class_names),
+        ("images", target.train.images.shape[1:], loaded.train.images.shape[1:]),
+    ):
+        if own != other:
+            raise InputError(f"config.source={config.source}: its {what} are {other}, those of {config.dataset} {own}")
+    labels, test_labels = (_prepared(task, split) for split in (loaded.train, loaded.test))
+    test = Examples(on_device(loaded.test.images), test_labels)
+    made = make_source(pool, loaded.train.images, loaded.train.ids, labels, test)
+    return made, f"{digest} {loaded.digest}"
 
 
 def _check_classes(config: Config) -> None:

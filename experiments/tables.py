@@ -94,7 +94,7 @@ def _class_counts(records: dict[int, dict[str, Any]]) -> Iterator[list]:
     where a label has no class.
     """
     for seed, record in records.items():
-        if None in record["history"][0]["asked"]["label"]:
+        if not record["class_counts"]:
             continue
         labelled = np.zeros(len(record["class_names"]), int)
         for number, cycle in enumerate(record["history"]):

@@ -17,9 +17,7 @@ def ensemble(ingredients: Ingredients, *, members: Annotated[int, Ge(2), Le(100)
     """`members` networks, each trained as by `supervised`; their probabilities are averaged, their features joined."""
     alone, mean_outputs = supervised(ingredients), ingredients.task.mean_outputs
     if mean_outputs is None:
-        raise InputError(
-            "recipe ensemble: this task has no mean of several outputs; use recipe supervised"
-        )
+        raise InputError("recipe ensemble: this task has no mean of several outputs; use recipe supervised")
 
     def init(key):
         return _joined([alone.init(named(key, "member", member)) for member in range(members)])
