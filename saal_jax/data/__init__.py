@@ -5,5 +5,6 @@ From TFDS data sets, folders of files, `.npz` files, or sets that are made or em
 
 from saal_jax.data.load import Data, Split, load
 from saal_jax.data.load_boxes import load_boxes
+from saal_jax.data.load_masks import load_masks
 
-__all__ = ["Data", "Split", "load", "load_boxes"]
+__all__ = ["Data", "Split", "load", "load_boxes", "load_masks"]

@@ -26,6 +26,16 @@ def named_splits(splits: Iterable[str], *specs: str) -> list[str]:
     return [name for name in there if name in words] if words <= {*there} else there
 
 
+def image_and_label_folders(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The folders `images/{split}` and `labels/{split}`, or `{split}/images` and `{split}/labels`; else of `all`."""
+    pairs = {path.name: (path, root / "labels" / path.name) for path in sorted(root.glob("images/*/"))}
+    pairs |= {path.parent.name: (path, path.parent / "labels") for path in sorted(root.glob("*/images/"))}
+    pairs = {part: pair for part, pair in pairs.items() if pair[1].is_dir()}
+    if not pairs and (root / "images").is_dir() and (root / "labels").is_dir():
+        pairs["all"] = root / "images", root / "labels"
+    return pairs
+
+
 def chosen(
     splits: dict[str, dict[str, Path]], split: str, test_split: str, where: str
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

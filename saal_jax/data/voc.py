@@ -32,17 +32,17 @@ def is_there(root: Path) -> bool:
     return bool(folders(root))
 
 
-def folders(root: Path) -> dict[str, Path]:
-    """The folders of each year, which is nothing where there is but one."""
+def folders(root: Path, labels: str = "Annotations") -> dict[str, Path]:
+    """The folders of each year that hold such labels; the year is left out where there is but one."""
     places = [root, *sorted(root.glob("VOC*")), *sorted(root.glob("VOCdevkit/VOC*"))]
-    places = [place for place in places if (place / "Annotations").is_dir() and (place / "JPEGImages").is_dir()]
+    places = [place for place in places if (place / labels).is_dir() and (place / "JPEGImages").is_dir()]
     return {place.name.removeprefix("VOC") if len(places) > 1 else "": place for place in places}
 
 
-def lists_of(root: Path, kind: str) -> dict[str, tuple[str, Path, list[str]]]:
+def lists_of(root: Path, kind: str, labels: str = "Annotations") -> dict[str, tuple[str, Path, list[str]]]:
     """The lists of names in `ImageSets/{kind}` by split: year, folder and names."""
     lists = {}
-    for year, place in folders(root).items():
+    for year, place in folders(root, labels).items():
         for path in sorted((place / "ImageSets" / kind).glob("*.txt")):
             lines = lines_of(path)
             if not any(len(line.split()) > 1 for line in lines[:1]):  # those are of one class

@@ -19,7 +19,7 @@ from saal_jax.data.annotated import (
     text_of,
     warn_of_unlabelled,
 )
-from saal_jax.data.listed import named_splits
+from saal_jax.data.listed import image_and_label_folders, named_splits
 from saal_jax.errors import InputError
 
 LAYOUT = "images/{train,test}/, labels/{train,test}/ and data.yaml"
@@ -27,23 +27,13 @@ LAYOUT = "images/{train,test}/, labels/{train,test}/ and data.yaml"
 
 def is_there(root: Path) -> bool:
     """Whether a folder holds such files."""
-    return bool(_folders(root))
+    return bool(image_and_label_folders(root))
 
 
 def read(root: Path, split: str, test_split: str) -> tuple[Splits, list[str]]:
     """The images of the splits that are named, and the classes. Raises `InputError`."""
-    pairs, class_names = _folders(root), _class_names(root)
+    pairs, class_names = image_and_label_folders(root), _class_names(root)
     return {part: _read(*pairs[part], class_names) for part in named_splits(pairs, split, test_split)}, class_names
-
-
-def _folders(root):
-    """The folders of images and of labels by split."""
-    pairs = {path.name: (path, root / "labels" / path.name) for path in sorted(root.glob("images/*/"))}
-    pairs |= {path.parent.name: (path, path.parent / "labels") for path in sorted(root.glob("*/images/"))}
-    pairs = {part: pair for part, pair in pairs.items() if pair[1].is_dir()}
-    if not pairs and (root / "images").is_dir() and (root / "labels").is_dir():
-        pairs["all"] = root / "images", root / "labels"
-    return pairs
 
 
 def _read(folder, labels, class_names):
