@@ -103,7 +103,9 @@ def _masks(split, num_classes, where):
 
 def _warn_of_absent(source, split, data):
     """Names the classes that no pixel of the training split has: are the masks what they are thought to be?"""
-    counts = sum(np.bincount(block.ravel(), minlength=256) for block in blocks(data.train.labels))
+    counts = np.zeros(256, int)
+    for block in blocks(data.train.labels):
+        counts += np.bincount(block.ravel(), minlength=256)
     absent = [name for name, count in zip(data.class_names, counts, strict=False) if not count]
     if absent:
         listed = ", ".join(absent[:8]) + ", ..." * (len(absent) > 8)
