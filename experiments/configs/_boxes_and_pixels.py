@@ -15,9 +15,9 @@ config = validated(
         "steps": 450,
         "batch_size": 8,
         "warm_start": False,
-        "augmentation": {"name": "scale_and_flip"},
+        "augmentation": {"name": "crop_and_flip", "padding": 3},
         "model": {"name": "center_net"},
-        "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "one_cycle"},
+        "optimizer": {"name": "adamw", "learning_rate": 4e-3, "schedule": "one_cycle"},
         "acquisition": {"name": "saal", "mode": "max"},
     }
 )
