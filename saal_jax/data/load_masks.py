@@ -1,11 +1,11 @@
 """Images with a class for each pixel: find the source, read it, check it."""
 
 import os
-import warnings
 
 import numpy as np
 
 from saal_jax.data import mask_files, mask_folders, shapes
+from saal_jax.data.annotated import warn
 from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.image_files import height_and_width
 from saal_jax.data.listed import chosen, images_of, sizes_of
@@ -115,4 +115,4 @@ def _warn_of_absent(source, split, data):
     absent = [name for name, count in zip(data.class_names, counts, strict=False) if not count]
     if absent:
         listed = ", ".join(absent[:8]) + ", ..." * (len(absent) > 8)
-        warnings.warn(f"{source}, {split}: no pixel is of the classes {listed}", stacklevel=3)
+        warn(f"{source}, {split}: no pixel is of the classes {listed}")

@@ -1,7 +1,6 @@
 """Boxes of TFDS's data sets of detection, such as `voc/2007` and `coco/2017`."""
 
 import io
-import warnings
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from saal_jax.boxes import Boxes, padded
 from saal_jax.data import image_files, prepared
-from saal_jax.data.annotated import Annotated, boxes_of
+from saal_jax.data.annotated import Annotated, boxes_of, warn
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError
 from saal_jax.typing import ImageSize
@@ -77,5 +76,5 @@ def _arrays(records, where, class_names, crowd):
         images.append(Annotated(example, None, where, corners[solid].tolist(), names, crowds.tolist(), in_shares=True))
         sizes.append(size)
     if flat:
-        warnings.warn(f"{where}: {len(flat)} boxes without area left out; the first in {flat[0]!r}", stacklevel=8)
+        warn(f"{where}: {len(flat)} boxes without area left out; the first in {flat[0]!r}")
     return list(boxes_of(images, np.array(sizes), class_names, where))

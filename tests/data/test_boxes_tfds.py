@@ -76,8 +76,9 @@ def test_slices_and_sizes(tmp_path, read):
 def test_boxes_without_area_are_left_out(tmp_path, read):
     flat = {"e.png": [("cat", 3, 3, 0, 4, False), ("dog", 2, 3, 4, 5, False)]}
     write(tmp_path / "tfds", BOXES | {"test": flat})
-    with pytest.warns(UserWarning, match=r"pets.*: 1 boxes without area left out; the first in 'e.png'"):
+    with pytest.warns(UserWarning, match=r"pets.*: 1 boxes without area left out; the first in 'e.png'") as said:
         data = read()
+    assert {warning.filename for warning in said} == {__file__}
     np.testing.assert_allclose(drawn.drawn(data.test.labels, 0), drawn.expected(flat["e.png"][1:]), atol=1e-6)
 
 
