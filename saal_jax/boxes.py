@@ -25,6 +25,19 @@ class Boxes(NamedTuple):
     crowd: Array
 
 
+class Detections(NamedTuple):
+    """What a detector says of an image, or of many: at most `D` boxes for each, rows of none with class -1.
+
+    corners: floating `[..., D, 4]`, as those of `Boxes`.
+    classes: integers `[..., D]`.
+    scores: floating `[..., D]`, higher is surer.
+    """
+
+    corners: Array
+    classes: Array
+    scores: Array
+
+
 def padded(boxes: Boxes, size: int) -> Boxes:
     """The boxes, in arrays of numpy with `size` rows for each image.
 

@@ -26,7 +26,10 @@ BASE = schema.load("digits_saal")
             "acquisition.name=sal",
             f"config.acquisition.name='sal': not one of {', '.join(ACQUISITIONS)}; did you mean saal?",
         ),
-        ("model.name=resnet", "config.model.name='resnet': not one of resnet18, small_cnn; did you mean resnet18?"),
+        (
+            "model.name=resnet",
+            "config.model.name='resnet': not one of resnet18, small_cnn, center_net, unet; did you mean resnet18?",
+        ),
         ("acquisition=rando", "config.acquisition.name='rando': not one of"),
         ("initial_selection=entropy", "config.initial_selection.name='entropy': not one of class_balanced, random"),
         ("augmentation.padding=-1", "config.augmentation.padding: there is no such key"),
