@@ -1,6 +1,6 @@
-"""The active-learning loop: fit on what is known, ask what to label next, be told the answers.
+"""The active-learning loop: fit on what is known, ask what to label next, add the answers.
 
-`fit` and `ask` never see an answer that was not bought. `simulate` goes round by itself, with an oracle that knows all.
+`fit` and `ask` never see an answer that was not bought. `simulate` runs the whole loop, with an oracle that knows all.
 """
 
 import functools
@@ -131,7 +131,7 @@ def first_labels(
 def fit(
     key: jax.Array, problem: Problem, labels: Labels, state: State | None = None, progress: Progress | None = None
 ) -> tuple[State, dict]:
-    """Trains on what is known, from the weights of the cycle before or anew; returns `(State, metrics)`.
+    """Trains on what is known, from the weights of the cycle before or from new ones; returns `(State, metrics)`.
 
     Args:
       key: the key of the seed.
@@ -144,7 +144,7 @@ def fit(
     is known.
     """
     if not labels.known.any():
-        raise InputError("no label is known yet: tell some answers first")
+        raise InputError("no label is known yet: add some answers to labels with saal_jax.tell")
     state, metrics, _ = _fit(key, problem, labels, state, progress or _silent)
     return state, metrics
 
@@ -239,7 +239,7 @@ def simulate(
     """Yields a `Cycle` after every cycle from the first (or the one after `state`) to the last of the protocol.
 
     Cycle 0 trains on the `first` labels; every later one asks with the model of the one before. `oracle(indices)`
-    returns the answers; it is asked for those alone that were chosen, or that an acquisition asks for. Ends early when
+    returns the answers, for those positions alone that were chosen or that an acquisition asks for. Ends early when
     nothing is left to label. A yielded state is valid until the next step: its arrays are then donated.
     """
     progress = progress or _silent

@@ -34,7 +34,7 @@ class Query(NamedTuple):
     `sweep(score_fn, weights, arrays, mask)` gives `score_fn(weights, chunk) -> [B, ...]` of all images in a mask `[N]`,
     as `[N, ...]` with NaN elsewhere. Of a mask `[N * R]` of regions it takes `[B, R]`, and gives `[N * R]`. It knows
     chunks, devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N;
-    `most=` tells how many the mask holds at most in a run, where they are always few.
+    `most=` is how many the mask holds at most in a run, where they are always few.
     """
 
     key: jax.Array
@@ -53,7 +53,7 @@ class Query(NamedTuple):
 
 class Acquired(NamedTuple):
     """The answer: what was chosen, `scores[N * R]` (higher = more informative, NaN where there is none) and whatever
-    else the method found out, as numbers by name.
+    else the method measured, as numbers by name.
     """
 
     selection: Selection

@@ -93,7 +93,7 @@ def make_acquisition(acquisition: dict, offers: dict, recipe_name: str):
     if whole:
         raise InputError(
             f"acquisition {name} needs {whole[0]}, which is of whole images, but {regions} regions of each are bought "
-            "apart: use one that scores regions, or acquisition.name=random"
+            "apart: use one that scores regions, or the acquisition random"
         )
     return _by_name(acquire, name)
 
@@ -132,11 +132,11 @@ def load_model(workdir: str | os.PathLike, seed: int | None = None) -> tuple[App
     """
     root = user_path(workdir) / "checkpoints"
     seeds = checkpoint.saved_seeds(root) if seed is None else [seed]
-    found = next(filter(None, (checkpoint.load_newest(root / f"seed_{seed}") for seed in seeds)), None)
-    if found is None:
+    newest = next(filter(None, (checkpoint.load_newest(root / f"seed_{seed}") for seed in seeds)), None)
+    if newest is None:
         which = "" if seed is None else f" of seed {seed}"
         raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")
-    _, tree, record = found
+    _, tree, record = newest
     model = dict(record["model"])
     num_classes = model.pop("num_classes")
     recipe = make_recipe(record["recipe"], model, num_classes, record["image_shape"], record["mean"], record["std"])

@@ -238,7 +238,7 @@ def test_the_easiest_old_and_new_images_sit_out():
     found = trained(recipe, labelled=labelled, new=new, cycle=1)[0]
     expected = trained(sslpm(left_out=0, module_epochs=0), labelled=mask, new=new, cycle=1)[0]
     chex.assert_trees_all_equal(found.weights, expected.weights)
-    with pytest.raises(InputError, match="recipe.left_out is 30 of 12 labelled images: lower it"):
+    with pytest.raises(InputError, match="left_out is 30 of 12 labelled images: lower it"):
         trained(sslpm(left_out=30), labelled=labelled)
 
 

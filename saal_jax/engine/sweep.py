@@ -120,7 +120,7 @@ def score_available(
         listed = ", ".join(first) + ", ..." * (wrong.size > 5)
         raise InputError(
             f"{wrong.size} of {positions.size} scores are not finite, of examples {listed}: the weights have diverged "
-            "(lower optimizer.learning_rate) or these images are extreme (leave them out)"
+            "(lower the learning rate) or these images are extreme (leave them out)"
         )
     if len(positions) == len(available):
         return scores
