@@ -10,6 +10,7 @@ if __name__ == "__main__":
     command.stop_while_loading()
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.engine.cpu import keep_memory
 from saal_jax.errors import InputError
 from saal_jax.recipes import RECIPES
-from saal_jax.spec import needs
+from saal_jax.spec import make_acquisition, needs
 
 # The defaults of a recipe are those of its paper, for thousands of labels; these are for fewer than a hundred at first.
 FOR_FEW_LABELS = {"semi_supervised_loss_prediction": {"left_out": 2, "unlabelled_batch": 128}}
@@ -42,6 +43,7 @@ VARIANTS = (
     "saal:mode=diff_diversity",
     "gradient_norm:labels=expected",
 )
+BOX_VARIANTS = ("entropy:aggregation=max", "entropy:aggregation=mean")
 COLUMNS = ("recipe/method", "seeds", "final", "area", "s/query", "final - random", "p", "area - random", "p")
 
 
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     base = schema.override(schema.load(arguments.config), assignments)
     root = path_of("--workdir", arguments.workdir) or Path("results") / f"compare_{Path(arguments.config).stem}"
     data_dir = path_of("--data_dir", arguments.data_dir)
-    methods = _methods(arguments.methods)
+    methods = _methods(arguments.methods) if arguments.methods else _possible(base)
     check_platforms()
     trials = trials_of(base, methods)
     for name in _part(sorted(trials), arguments.part):
@@ -71,9 +73,22 @@ def main(argv: list[str] | None = None) -> None:
     print(table({name: read_curves(root / name) for name in trials if _has_queried(root / name)}, root))
 
 
-def _methods(listed: str | None) -> list[str]:
-    if listed is None:
-        return [*sorted(ACQUISITIONS.keys() - SAME_CHOICE), *VARIANTS]
+def _possible(base: schema.Config) -> list[str]:
+    """All methods and variants that the task of the config knows."""
+    variants = (*VARIANTS, *BOX_VARIANTS) if base.task.name == "detection" else VARIANTS
+    return [method for method in (*sorted(ACQUISITIONS.keys() - SAME_CHOICE), *variants) if _runs(base, method)]
+
+
+def _runs(base: schema.Config, method: str) -> bool:
+    try:
+        config = list(trials_of(base, [method]).values())[-1]
+        make_acquisition(config.acquisition.model_dump(), _offers(config), config.recipe.name)
+    except InputError:
+        return False
+    return True
+
+
+def _methods(listed: str) -> list[str]:
     chosen = [method.strip() for method in listed.split(",")]
     for method in chosen:
         name, *options = method.split(":")
@@ -98,9 +113,11 @@ def trials_of(base: schema.Config, methods: list[str]) -> dict[str, schema.Confi
     for method in methods:
         name, *options = method.split(":")
         preferred = OF_ITS_PAPER.get(name, base.recipe.name)
-        under = next((config for config in _recipes(base, preferred) if _offered(config) >= set(needs(name))), None)
+        under = next(
+            (config for config in _recipes(base, preferred) if _offers(config).keys() >= set(needs(name))), None
+        )
         if under is None:
-            raise InputError(f"no recipe offers what {name} needs: {', '.join(needs(name))}")
+            raise InputError(f"no recipe offers in {base.task.name} what {name} needs: {', '.join(needs(name))}")
         assignments = [f"--config.acquisition.{option}" for option in options]
         trials[f"{under.recipe.name}/random"] = under
         trials[f"{under.recipe.name}/{method}"] = schema.override(under.but(acquisition={"name": name}), assignments)
@@ -112,11 +129,14 @@ def _recipes(base: schema.Config, first: str) -> Iterator[schema.Config]:
     for name in dict.fromkeys([first, *RECIPES]):
         own = name == base.recipe.name
         options = FOR_FEW_LABELS.get(name, {}) if base.initial_labels < 100 else {}
-        yield base if own else base.but(recipe={"name": name, **options})
+        config = base if own else base.but(recipe={"name": name, **options})
+        with contextlib.suppress(InputError):  # a recipe that does not know the task
+            _offers(config)
+            yield config
 
 
-def _offered(config: schema.Config) -> set[str]:
-    return set(recipe_of(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers)
+def _offers(config: schema.Config) -> dict:
+    return recipe_of(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers
 
 
 def table(runs: dict[str, Curves], root: Path) -> str:

@@ -56,12 +56,14 @@ def estimate(setup: Setup, starts: dict[int, int]) -> Cost:
     steps = sum(protocol.steps or epochs * -(-count // protocol.batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
-    tested = len(cycles) * len(test.labels)
+    tested = len(cycles) * (len(test.images) + (len(problem.source.test.images) if problem.source else 0))
 
     key = make_key(0)
     state = recipe.init(key)
     weights = jax.tree.map(lambda leaf: leaf.copy(), state.weights)  # training donates its own
-    few = np.arange(size) < min(size, protocol.initial_labels)  # as many as a recipe must be able to begin with
+    few = np.arange(size) < min(
+        size, protocol.initial_labels or protocol.query_size
+    )  # as many as a recipe must be able to begin with
 
     first = np.flatnonzero(few)
     labels = tell(nothing_known(problem.task, images), first, setup.oracle(first), problem.task)

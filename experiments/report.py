@@ -24,16 +24,30 @@ from experiments.command import path_of
 from experiments.tables import read_csv
 from saal_jax.errors import InputError
 from saal_jax.paths import read_json
+from saal_jax.tasks import HEADLINES
 
-Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # {seed: (num_labelled[T], test_accuracy[T])}
+# {seed: (num_labelled[T], test_accuracy[T])}, or another column of metrics.csv for either
+Curves = dict[int, tuple[np.ndarray, np.ndarray]]
 
 RELEASED = Path(__file__).parent / "reference" / "saal_cifar10_released_curves.csv"
 
 
-def read_curves(workdir: Path) -> Curves:
-    """The learning curves of a run."""
+def headline(workdir: Path) -> str:
+    """The metric that the curves of a run show: that of its task."""
     try:
-        curves = _curves(read_csv(workdir / "metrics.csv"), "test_accuracy")
+        task = read_json(workdir / "config.json")["task"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # of an older version, or none
+        task = "classification"
+    return HEADLINES.get(task, "test_accuracy")
+
+
+def read_curves(workdir: Path, against: str = "num_labelled") -> Curves:
+    """The learning curves of a run, against the column `against` of its table."""
+    try:
+        rows = read_csv(workdir / "metrics.csv")
+        if rows and against not in rows[0]:
+            raise InputError(f"--against={against}: {workdir}/metrics.csv has no such column ({', '.join(rows[0])})")
+        curves = _curves(rows, headline(workdir), against)
     except OSError:
         raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -53,18 +67,18 @@ def released_curves(config: dict[str, Any]) -> Curves:
         return {}
     with open(RELEASED, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["optimizer"] == optimizer]
-    return _curves(rows, "test_accuracy_percent")
+    return _curves(rows, "test_accuracy_percent", "num_labelled")
 
 
-def _curves(rows: Iterable[dict[str, str]], column: str) -> Curves:
+def _curves(rows: Iterable[dict[str, str]], column: str, against: str) -> Curves:
     points: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
-        points[int(row["seed"])].append((int(row["num_labelled"]), float(row[column])))
+        points[int(row["seed"])].append((int(row[against]), float(row[column])))
     curves = {}
     for seed, pairs in points.items():
         num_labelled, accuracy = zip(*pairs, strict=True)
         curves[seed] = np.array(num_labelled, np.int64), np.array(accuracy)
-        if not (np.diff(curves[seed][0]) > 0).all() or not np.isfinite(accuracy).all():
+        if (np.diff(curves[seed][0]) <= 0).any() and against == "num_labelled" or not np.isfinite(accuracy).all():
             raise ValueError("labels do not rise, or an accuracy is not finite")
     return curves
 
@@ -87,8 +101,23 @@ def figures(curves: Curves) -> dict[int, tuple[float, float]]:
     return {seed: (accuracy[-1], area(num_labelled, accuracy)) for seed, (num_labelled, accuracy) in curves.items()}
 
 
-def table(runs: dict[str, Curves]) -> str:
-    """Mean and sd of final accuracy and area under the curve, and each run's paired difference to the last one.
+def on_one_grid(runs: dict[str, Curves], points: int = 50) -> dict[str, Curves]:
+    """All curves at the same values of their first axis, from the largest first to the smallest last; linear between
+    what was measured. For an axis that differs between seeds, such as the number of boxes bought.
+    """
+    ends = [(axis[0], axis[-1]) for curves in runs.values() for axis, _ in curves.values()]
+    low, high = max(first for first, _ in ends), min(last for _, last in ends)
+    if low >= high:
+        raise InputError(f"the runs have no range in common: one begins at {low}, another ends at {high}")
+    grid = np.unique(np.linspace(low, high, points).astype(int))
+    return {
+        name: {seed: (grid, np.interp(grid, axis, values)) for seed, (axis, values) in curves.items()}
+        for name, curves in runs.items()
+    }
+
+
+def table(runs: dict[str, Curves], metric: str = "test_accuracy", against: str = "num_labelled") -> str:
+    """Mean and sd of the final value and the area under the curve, and each run's paired difference to the last one.
 
     Looked at is what lies between the fewest and the most labels at which all curves have an accuracy.
     """
@@ -101,7 +130,8 @@ def table(runs: dict[str, Curves]) -> str:
         )
     low, high = min(shared), max(shared)
     measured = {name: figures(between(low, high, curves)) for name, curves in runs.items()}
-    lines = [f"{'':24}{'labels':>8}{'seeds':>7}{'final accuracy':>20}{'area under curve':>20}"]
+    what, count = metric.removeprefix("test_"), "labels" if against == "num_labelled" else against.removeprefix("num_")
+    lines = [f"{'':24}{count:>8}{'seeds':>7}{'final ' + what:>20}{'area under curve':>20}"]
     for name, values in measured.items():
         final, areas = np.array(list(values.values())).T
         lines.append(f"{name:24}{high:>8}{len(values):>7}{mean_sd(final):>20}{mean_sd(areas):>20}")
@@ -117,7 +147,7 @@ def table(runs: dict[str, Curves]) -> str:
         lines[-1] += " Differences are paired by seed, with a 95 % confidence interval (t)."
     if (low, high) != (min(every), max(every)):
         lines.append(
-            f"Compared from {low} to {high} labels, which every seed has; there are {min(every)} to {max(every)}."
+            f"Compared from {low} to {high} {count}, which every seed has; there are {min(every)} to {max(every)}."
         )
     if min(map(len, runs.values())) < 5:
         lines.append("Fewer than five seeds: too few to tell small differences from chance.")
@@ -137,7 +167,13 @@ def interval(differences: np.ndarray) -> str:
     return f"{differences.mean():+.2f} +- {half:.2f}"
 
 
-def draw(path: Path, runs: dict[str, Curves], released: Curves) -> None:
+def draw(
+    path: Path,
+    runs: dict[str, Curves],
+    released: Curves,
+    metric: str = "test_accuracy",
+    against: str = "num_labelled",
+) -> None:
     """Learning curves: mean over seeds, with a band of one sd, and the released curves in grey."""
     from matplotlib.figure import Figure  # without pyplot no screen is asked for
 
@@ -154,7 +190,9 @@ def draw(path: Path, runs: dict[str, Curves], released: Curves) -> None:
         label = f" {label}" if label.startswith("_") else label  # else the legend would leave it out
         (line,) = axes.plot(num_labelled, mean, marker="o", markersize=3, label=label)
         axes.fill_between(num_labelled, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="labelled images", ylabel="test accuracy (%)")
+    labels = {"num_labelled": "labels", "num_boxes": "boxes bought", "num_pixels": "pixels bought"}
+    labels |= {"num_labelled": "labelled images"} if metric == "test_accuracy" else {}
+    axes.set(xlabel=labels.get(against, against), ylabel=f"{metric.replace('_', ' ')} (%)")
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = path.with_name(path.name + ".new")
@@ -178,7 +216,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--where_apart", action="store_true", help="say in which cycle and array two runs part, and stop"
     )
+    parser.add_argument(
+        "--against", default="num_labelled", help="column of metrics.csv on the first axis, such as num_boxes"
+    )
     arguments = parser.parse_args(argv)
+    against = arguments.against
     workdirs = [path_of("WORKDIR", workdir) for workdir in arguments.workdir]
     picture = path_of("--picture", arguments.picture)
     if arguments.where_apart:
@@ -187,7 +229,12 @@ def main(argv: list[str] | None = None) -> None:
         return print(where_apart(*workdirs))
     names = [workdir.name for workdir in workdirs]
     names = names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
-    runs = {name: read_curves(workdir) for name, workdir in zip(names, workdirs, strict=True)}
+    metrics = {headline(workdir) for workdir in workdirs}
+    if len(metrics) > 1:
+        raise InputError(f"the runs measure different things ({', '.join(sorted(metrics))}): compare runs of one task")
+    (metric,) = metrics
+    runs = {name: read_curves(workdir, against) for name, workdir in zip(names, workdirs, strict=True)}
+    runs = runs if against == "num_labelled" else on_one_grid(runs)
     if picture.suffix not in (".png", ".pdf", ".svg") or picture.is_dir():
         raise InputError(f"--picture={picture}: name a file that ends in .png, .pdf or .svg")
     try:
@@ -195,8 +242,8 @@ def main(argv: list[str] | None = None) -> None:
     except (OSError, ValueError):
         config = {}
     picture.parent.mkdir(parents=True, exist_ok=True)
-    text = table(runs)
-    draw(picture, runs, released_curves(config))
+    text = table(runs, metric, against)
+    draw(picture, runs, released_curves(config) if against == "num_labelled" else {}, metric, against)
     print(text)
     print(f"picture: {picture}")
     print("results: " + ", ".join(f"{workdir}/metrics.csv" for workdir in workdirs))

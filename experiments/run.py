@@ -29,6 +29,7 @@ from saal_jax.errors import InputError
 from saal_jax.keys import restore_key
 from saal_jax.labels import nothing_known, tell
 from saal_jax.loop import Asked, State, seed_key, simulate
+from saal_jax.tasks import HEADLINES
 
 
 @command.command(stopped="stopped; the same command continues after the last finished cycle")
@@ -242,8 +243,9 @@ def finish(directory: Path, config: Config, records: dict[int, dict]) -> None:
     """Writes the tables once more, draws the curve beside the released one, and prints the summary."""
     tables.write_tables(directory, config, records)
     curves = {directory.name: report.read_curves(directory)}
-    report.draw(directory / "curve.png", curves, report.released_curves(config.model_dump()))
-    print(report.table(curves))
+    metric = HEADLINES[config.task.name]
+    report.draw(directory / "curve.png", curves, report.released_curves(config.model_dump()), metric)
+    print(report.table(curves, metric))
     print(f"picture: {directory / 'curve.png'}\nresults: {directory / 'metrics.csv'}")
 
 

@@ -29,10 +29,12 @@ from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.recipes import RECIPES
 from saal_jax.select.first_labels import FIRST_LABELS
+from saal_jax.tasks import TASKS
 
 Registry = dict[str, Callable[..., Any]]  # functions by name
 
 SECTIONS: dict[str, Registry] = {
+    "task": TASKS,
     "imbalance": IMBALANCES,
     "initial_selection": FIRST_LABELS,
     "augmentation": AUGMENTATIONS,
@@ -92,15 +94,34 @@ def _several(value: Any) -> tuple:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
+def _size(value: Any) -> Any:
+    """One number of pixels, or a pair."""
+    pair = tuple(value) if isinstance(value, list) else value
+    counts = pair if isinstance(pair, tuple) and len(pair) == 2 else (pair,)
+    if value is not None and any(type(count) is not int or not 0 < count < 2**53 for count in counts):
+        raise ValueError("give a whole number of pixels greater than 0, or two: height,width")
+    return pair
+
+
 class Config(Section):
     """All keys of an experiment, with what they mean."""
 
+    task: _choice(TASKS) = Field(  # type: ignore[valid-type]
+        {"name": "classification"}, validate_default=True, description=_described(TASKS)
+    )
     dataset: Text = Field(
         description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
     )
     split: Text = Field("train", description="the split, or slice of one, that is the pool")
     test_split: Text = Field("test", description="the split, or slice of one, to test on")
-    image_size: Count | None = Field(None, description="pixels to resize height and width to; none = as stored")
+    source: Text | None = Field(
+        None, description="labelled images of another domain, half of every batch; the pool is then the target"
+    )
+    source_split: Text = Field("train", description="the split of the source to train on")
+    source_test_split: Text = Field("test", description="the split of the source to measure forgetting on")
+    image_size: Annotated[int | tuple[int, int] | None, BeforeValidator(_size)] = Field(
+        None, description="pixels to resize to, both height and width, or height,width; none = as stored"
+    )
     max_resident: Count | None = Field(
         None,
         description="bytes of images above which they stay on disk; none = a quarter of free memory; changes no result",
@@ -117,7 +138,9 @@ class Config(Section):
         BeforeValidator(_several),
         Field(min_length=1, description="one run each, compared pairwise"),
     ]
-    initial_labels: Count = Field(description="labels before the first query")
+    initial_labels: Annotated[int, Field(ge=0, lt=2**53)] = Field(
+        description="labels before the first query; 0 only beside a source"
+    )
     initial_selection: _choice(FIRST_LABELS) = Field(  # type: ignore[valid-type]
         {"name": "class_balanced"}, validate_default=True, description=_described(FIRST_LABELS)
     )
@@ -158,6 +181,13 @@ class Config(Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError("each seed may be named once")
         return seeds
+
+    @pydantic.field_validator("initial_labels")
+    @classmethod
+    def _something_to_begin_with(cls, initial_labels: int, info: ValidationInfo) -> int:
+        if not initial_labels and info.data.get("source") is None:
+            raise ValueError("without a source there must be labels to begin with: let it be 1 or more")
+        return initial_labels
 
     @pydantic.field_validator("steps")
     @classmethod

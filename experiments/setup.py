@@ -20,20 +20,29 @@ from saal_jax.engine.memory import free_bytes, machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import DRAWS, make_key
 from saal_jax.labels import parts_of
-from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
+from saal_jax.loop import Asked, Examples, Problem, Protocol, Source, first_labels, make_pool, make_source, seed_key
 from saal_jax.models import COMPUTE_DTYPES
+from saal_jax.pool import Pool
 from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
+from saal_jax.tasks import Task
 from saal_jax.training import Recipe
 from saal_jax.typing import Images, PyTree
+
+# What reads the images and labels of a task.
+LOADERS: dict[str, Callable[..., data.Data]] = {
+    "classification": data.load,
+    "detection": data.load_boxes,
+    "segmentation": data.load,
+}
 
 
 class Setup(NamedTuple):
     """A config, made real."""
 
     problem: Problem
-    answers: np.ndarray  # the true label of each image of the pool, which only the oracle and the first labels look at
+    answers: PyTree  # the true label of each image of the pool, which only the oracle and the first labels look at
     positions: np.ndarray  # of the pool's images in the data set, of which an imbalance may have left some out
     class_names: tuple[str, ...]
     select_first: Callable  # one of FIRST_LABELS
@@ -54,14 +63,8 @@ class Setup(NamedTuple):
 
 def build(config: Config, data_dir: str | Path | None) -> Setup:
     """Loads the data and puts model, optimizer, recipe and acquisition together, for all devices there are."""
-    loaded = data.load(
-        config.dataset,
-        split=config.split,
-        test_split=config.test_split,
-        data_dir=str(data_dir) if data_dir else None,
-        image_size=config.image_size,
-        max_resident=config.max_resident or on_first(free_bytes) // 4,
-    )
+    loaded = _load(config, config.dataset, config.split, config.test_split, data_dir)
+    _check_classes(config)
     train, positions, embeddings, digest = _pool_of(config, loaded)
     images = train.images
     channels = images.shape[-1]
@@ -74,33 +77,84 @@ def build(config: Config, data_dir: str | Path | None) -> Setup:
     classes = len(loaded.class_names)
     _check_memory(config, classes, images.shape[1:])
     recipe = recipe_of(config, classes, images.shape[1:], mean, std)
-    test = Examples(on_device(loaded.test.images), loaded.test.labels)
+    task = recipe.offers["task"]
+    answers, test_labels = (_prepared(task, split) for split in (train, loaded.test))
+    test = Examples(on_device(loaded.test.images), test_labels)
     protocol = Protocol(*(getattr(config, key) for key in Protocol._fields))
     pool = make_pool(images, train.ids, embeddings)
     acquire = make_acquisition(config.acquisition.model_dump(), recipe.offers, config.recipe.name)
-    problem = Problem(recipe.offers["task"], pool, test, recipe, acquire, protocol)
+    source, digest = _source(config, loaded, task, pool, digest, data_dir)
+    problem = Problem(task, pool, test, recipe, acquire, protocol, source)
     setup = Setup(
         problem,
-        train.labels,
+        answers,
         positions,
         loaded.class_names,
         bound(FIRST_LABELS, config.initial_selection.model_dump()),
         {
+            "task": config.task.model_dump(),
             "model": {**_model(config), "num_classes": classes},
             "recipe": config.recipe.model_dump(),
             "image_shape": list(images.shape[1:]),
             "mean": list(mean),
             "std": list(std),
             "data": digest,
-            "pool_size": len(train.labels) * problem.task.regions,
+            "pool_size": len(train.ids) * task.regions,
             "class_names": list(loaded.class_names),
-            "class_counts": np.bincount(train.labels, minlength=classes).tolist(),
+            "class_counts": np.bincount(task.strata(answers), minlength=classes).tolist() if task.strata else [],
             "environment": environment(),
             "draws": DRAWS,
         },
     )
     setup.first(config.seeds[0])  # refuses what cannot be begun
     return setup
+
+
+def _load(config: Config, name: str, split: str, test_split: str, data_dir: str | Path | None) -> data.Data:
+    """The data set of that name, as the config's task reads it."""
+    return LOADERS[config.task.name](
+        name,
+        split=split,
+        test_split=test_split,
+        data_dir=str(data_dir) if data_dir else None,
+        image_size=config.image_size,
+        max_resident=config.max_resident or on_first(free_bytes) // 4,
+    )
+
+
+def _source(
+    config: Config, target: data.Data, task: Task, pool: Pool, digest: str, data_dir: str | Path | None
+) -> tuple[Source | None, str]:
+    """The labelled examples of another domain, if the config names some, and the fingerprint of all that was read."""
+    if config.source is None:
+        return None, digest
+    loaded = _load(config, config.source, config.source_split, config.source_test_split, data_dir)
+    for what, own, other in (
+        ("classes", target.class_names, loaded.class_names),
+        ("images", target.train.images.shape[1:], loaded.train.images.shape[1:]),
+    ):
+        if own != other:
+            raise InputError(f"config.source={config.source}: its {what} are {other}, those of {config.dataset} {own}")
+    labels, test_labels = (_prepared(task, split) for split in (loaded.train, loaded.test))
+    test = Examples(on_device(loaded.test.images), test_labels)
+    made = make_source(pool, loaded.train.images, loaded.train.ids, labels, test)
+    return made, f"{digest} {loaded.digest}"
+
+
+def _check_classes(config: Config) -> None:
+    """Refuses what looks at the one class of an image where images have none."""
+    for section, without in (("initial_selection", "random"), ("imbalance", "natural")):
+        name = getattr(config, section).name
+        if config.task.name != "classification" and name != without:
+            raise InputError(
+                f"config.{section}.name={name} looks at the class of an image, but in {config.task.name} an image has "
+                f"none of its own: use config.{section}.name={without}"
+            )
+
+
+def _prepared(task: Task, split: data.Split) -> PyTree:
+    """The labels of a split as the task keeps them."""
+    return task.prepare(split.labels, split.ids) if task.prepare else split.labels
 
 
 def _normalization(config: Config, images: Images) -> tuple[Sequence[float], Sequence[float]]:
@@ -128,11 +182,9 @@ def recipe_of(
     config: Config, num_classes: int, image_shape: tuple[int, ...], mean: Sequence[float], std: Sequence[float]
 ) -> Recipe:
     """The config's recipe, for all devices there are. Nothing is computed yet."""
-    optimizer, augmentation, recipe = (
-        getattr(config, key).model_dump() for key in ("optimizer", "augmentation", "recipe")
-    )
-    options = {"optimizer": optimizer, "augmentation": augmentation, "mesh": all_devices()}
-    return make_recipe(recipe, _model(config), num_classes, image_shape, mean, std, **options)
+    options = {key: getattr(config, key).model_dump() for key in ("task", "optimizer", "augmentation")}
+    options["mesh"] = all_devices()
+    return make_recipe(config.recipe.model_dump(), _model(config), num_classes, image_shape, mean, std, **options)
 
 
 def _model(config: Config) -> dict[str, Any]:

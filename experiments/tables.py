@@ -24,7 +24,7 @@ def write_tables(workdir: Path, config: Config, records: dict[int, dict[str, Any
     """Writes config.json and every table, the seeds in the order of the config.
 
     A metric needs no schema: each number that a cycle measured is a column of metrics.csv, each number of a query one
-    of query_metrics.csv, empty where it was not measured; a list of one per class goes to class_accuracies.csv.
+    of query_metrics.csv, empty where it was not measured; a list of one per class is a table of its name.
     """
     write(workdir / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
     records = {seed: records[seed] for seed in config.seeds if seed in records}
@@ -33,12 +33,9 @@ def write_tables(workdir: Path, config: Config, records: dict[int, dict[str, Any
     by_class = [f"class:{name}" for name in record["class_names"]]  # no name of a class hides another column
     measured = [(seed, number, _numbers(cycle["metrics"])) for seed, number, cycle in cycles]
     write_csv(workdir / "metrics.csv", *_wide(measured, FIRST))
-    classes = [
-        (seed, number, {"balanced_accuracy": _balanced(cycle["metrics"])} | dict(zip(by_class, values, strict=True)))
-        for seed, number, cycle in cycles
-        if (values := cycle["metrics"].get("class_accuracies"))
-    ]
-    write_csv(workdir / "class_accuracies.csv", *_wide(classes, ("balanced_accuracy", *by_class)))
+    for name in [name for name, value in cycles[0][2]["metrics"].items() if isinstance(value, list)]:
+        by_cycle = [(seed, number, _by_class(name, cycle["metrics"], by_class)) for seed, number, cycle in cycles]
+        write_csv(workdir / f"{name}.csv", *_wide(by_cycle))
     write_csv(workdir / "class_counts.csv", ("seed", "cycle", "of", *by_class), _class_counts(records))
     query_metrics = [(seed, number, metrics) for seed, number, cycle in cycles if (metrics := cycle["query_metrics"])]
     if query_metrics:
@@ -81,6 +78,12 @@ def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
     return numbers | ({"balanced_accuracy": _balanced(metrics)} if "class_accuracies" in metrics else {})
 
 
+def _by_class(name: str, metrics: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """The values of one per class; of accuracies their mean before them."""
+    mean = {"balanced_accuracy": _balanced(metrics)} if name == "class_accuracies" else {}
+    return mean | dict(zip(columns, metrics[name], strict=True))
+
+
 def _balanced(metrics: dict[str, Any]) -> float:
     """The mean over the classes that have a test image."""
     return float(np.nanmean(metrics["class_accuracies"]))
@@ -91,7 +94,7 @@ def _class_counts(records: dict[int, dict[str, Any]]) -> Iterator[list]:
     where a label has no class.
     """
     for seed, record in records.items():
-        if None in record["history"][0]["asked"]["label"]:
+        if not record["class_counts"]:
             continue
         labelled = np.zeros(len(record["class_names"]), int)
         for number, cycle in enumerate(record["history"]):

@@ -14,7 +14,8 @@ from saal_jax.keys import DRAWS, restore_key
 Saved = tuple[int, Any, dict[str, Any]]  # a checkpoint: (cycle, tree, record)
 
 # keys that say no more than where the data lie
-LOCATIONS = ("dataset", "split", "test_split", "embeddings", "max_resident")
+OF_SOURCE = ("source", "source_split", "source_test_split")
+LOCATIONS = ("dataset", "split", "test_split", *OF_SOURCE, "embeddings", "max_resident")
 
 
 def load(workdir: Path, config: Config) -> dict[int, Saved]:

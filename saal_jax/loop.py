@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saal_jax.data.on_disk import join
 from saal_jax.engine.devices import on_device
-from saal_jax.engine.memory import lap
+from saal_jax.engine.memory import lap, on_disk
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key, named
@@ -41,9 +42,9 @@ class Protocol(NamedTuple):
     warm_start: bool
     steps: int | None = None  # instead of epochs: as many in every cycle, however many labels there are
 
-    def epochs_of(self, num_labelled: int) -> int:
+    def epochs_of(self, num_labelled: int, batch_size: int | None = None) -> int:
         """How often a cycle goes through so many labelled examples; the last time not to the end, where steps say."""
-        return self.epochs or -(-(self.steps or 1) // -(-num_labelled // self.batch_size))
+        return self.epochs or -(-(self.steps or 1) // -(-num_labelled // (batch_size or self.batch_size)))
 
 
 class Examples(NamedTuple):
@@ -55,6 +56,18 @@ class Examples(NamedTuple):
     labels: Any
 
 
+class Source(NamedTuple):
+    """Labelled examples of another domain, S of them, that are trained on in every step and never bought.
+
+    `pool` holds the N of the problem's pool, and then these; `labels[S, ...]` are theirs alone. What `test` measures
+    tells whether they are forgotten.
+    """
+
+    pool: Pool
+    labels: Any
+    test: Examples
+
+
 class Problem(NamedTuple):
     """What stays the same over all cycles and seeds."""
 
@@ -64,6 +77,7 @@ class Problem(NamedTuple):
     recipe: Recipe
     acquire: Callable
     protocol: Protocol
+    source: Source | None = None
 
 
 class State(NamedTuple):
@@ -99,6 +113,18 @@ class Cycle(NamedTuple):
     metrics: dict
     seconds: dict
     peak_bytes: dict
+
+
+def make_source(pool: Pool, images: Images, names: np.ndarray, labels: PyTree, test: Examples) -> Source:
+    """The `Source` of a problem with that pool, of labelled images `[S, H, W, C]` and their names, which differ from
+    the pool's by the word before them.
+    """
+    names = np.array([f"source: {name}" for name in names])
+    both = [pool.images, on_device(images)]
+    joined = join(both) if any(map(on_disk, both)) else jnp.concatenate(both)
+    return Source(
+        Pool(joined, np.concatenate([pool.ids, stable_ids(names)]), np.concatenate([pool.names, names])), labels, test
+    )
 
 
 def make_pool(images: Images, names: np.ndarray, embeddings: np.ndarray | None = None) -> Pool:
@@ -143,7 +169,7 @@ def fit(
     A state's arrays are donated to the cycle after it where weights are carried over. Raises InputError where nothing
     is known.
     """
-    if not labels.known.any():
+    if not labels.known.any() and problem.source is None:
         raise InputError("no label is known yet: add some answers to labels with saal_jax.tell")
     state, metrics, _ = _fit(key, problem, labels, state, progress or _silent)
     return state, metrics
@@ -158,7 +184,8 @@ def _fit(key, problem, labels, state, progress):
     report = lambda done, total: progress("train", done, total)  # noqa: E731
     trained, train_loss = recipe.train(named(key, "train", cycle), start, training, report)
     after_training = lap()
-    metrics = {"num_labelled": int(labels.known.sum()), "train_loss": train_loss}
+    costs = problem.task.costs(labels.known, labels.values) if problem.task.costs else {}
+    metrics = {"num_labelled": int(labels.known.sum()), **costs, "train_loss": train_loss}
     metrics |= evaluate(problem, trained.weights, progress)
     return State(cycle, trained, labels), metrics, (after_training, lap())
 
@@ -169,6 +196,8 @@ def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> 
     size = len(problem.pool.ids)
     labelled = any_region(labels.known, size)
     num_labelled = int(labelled.sum())
+    if problem.source:
+        return _beside_source(problem, values, labelled, cycle)
     return Training(
         problem.pool,
         values,
@@ -180,6 +209,29 @@ def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> 
         protocol.batch_size,
         min(size, max(capacity(problem), num_labelled)),  # a person may answer more than was asked
         protocol.steps,
+    )
+
+
+def _beside_source(problem, values, labelled, cycle):
+    """What a cycle trains on where there is a source."""
+    protocol, source, size = problem.protocol, problem.source, len(labelled)
+    ids, half = source.pool.ids, max(1, protocol.batch_size // 2)
+    values = jax.tree.map(lambda own, others: jnp.concatenate([own, others]), values, source.labels)
+    epochs = protocol.epochs_of(int(labelled.sum()) or len(ids) - size, half)
+    labelled = np.concatenate([labelled, np.zeros(len(ids) - size, bool)])
+    most = min(size, max(capacity(problem), int(labelled.sum())))
+    return Training(
+        source.pool,
+        values,
+        labelled,
+        labelled,
+        cycle,
+        protocol.cycles,
+        epochs,
+        protocol.batch_size,
+        most,
+        protocol.steps,
+        np.arange(len(ids)) >= size,
     )
 
 
@@ -274,17 +326,22 @@ def predict(problem: Problem, weights: PyTree, indices: Array):
 
 
 def evaluate(problem: Problem, weights: PyTree, progress: Progress | None = None) -> dict:
-    """What the task measures on the test images and, where the recipe has a teacher, the headline of that."""
+    """What the task measures on the test images, where the recipe has a teacher the headline of that, and all of the
+    source's, if there is one.
+    """
     task, test, recipe = problem.task, problem.test, problem.recipe
     progress, total = progress or _silent, test.images.shape[0]
 
-    def measured(offer, report=None):
+    def measured(offer, test, report=None):
         score_fn = _measuring(recipe.offers[offer], task.measure)
         return task.summarize(_over_chunks(score_fn, recipe, offer, weights, tuple(test), report))
 
-    metrics = measured("apply", lambda done: progress("test", done, total))
+    metrics = measured("apply", test, lambda done: progress("test", done, total))
     if "teacher" in recipe.offers:
-        metrics["teacher_" + task.headline.removeprefix("test_")] = measured("teacher")[task.headline]
+        metrics["teacher_" + task.headline.removeprefix("test_")] = measured("teacher", test)[task.headline]
+    if problem.source:
+        of_source = measured("apply", problem.source.test)
+        metrics |= {"source_" + name.removeprefix("test_"): value for name, value in of_source.items()}
     return metrics
 
 

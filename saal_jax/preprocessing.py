@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
+from saal_jax import moves
 from saal_jax.data.on_disk import blocks
 from saal_jax.typing import Images, Key
 
@@ -57,4 +58,18 @@ def unchanged(key: Key, images: Images):
     return images
 
 
-AUGMENTATIONS = {"none": unchanged, "crop_and_flip": crop_and_flip}
+def scale_and_flip(
+    key: Key,
+    images: Images,
+    *,
+    smallest: Annotated[float, Gt(0), Le(1)] = 0.8,
+    largest: Annotated[float, Ge(1), Le(10)] = 1.25,
+):
+    """Each image scaled by a random factor from `smallest` to `largest` about a random place (black comes in) and
+    mirrored with probability 1/2.
+    """
+    return moves.moved(images, moves.scale_and_flip(key, images, smallest=smallest, largest=largest))
+
+
+# Each moves the image as the function of its name in `saal_jax.moves.MOVES` says.
+AUGMENTATIONS = {"none": unchanged, "crop_and_flip": crop_and_flip, "scale_and_flip": scale_and_flip}

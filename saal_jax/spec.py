@@ -9,18 +9,20 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from saal_jax import checkpoint
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key
-from saal_jax.models import MODELS
+from saal_jax.models import MODELS, Model
+from saal_jax.moves import MOVES
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.paths import user_path
 from saal_jax.preprocessing import AUGMENTATIONS, normalize
 from saal_jax.recipes import OFFERS, RECIPES
-from saal_jax.tasks.classification import classification
+from saal_jax.tasks import TASKS, Task
 from saal_jax.training import Ingredients, Recipe
 from saal_jax.typing import ApplyFn, PyTree
 
@@ -50,21 +52,38 @@ def make_recipe(
     mean: Any,
     std: Any,
     *,
+    task: dict | None = None,
     optimizer: dict | None = None,
     augmentation: dict | None = None,
     mesh: Mesh | None = None,
 ) -> Recipe:
-    """The recipe with model and optimizer, for the devices of `mesh`. Nothing is computed yet."""
-    augment = bound(AUGMENTATIONS, augmentation or {"name": "none"})
+    """The recipe with task, model and optimizer, for the devices of `mesh`; the task is classification where none is
+    given. Nothing is computed yet. Raises InputError where the outputs of the model are not what the task needs.
+    """
+    augmentation, task = augmentation or {"name": "none"}, task or {"name": "classification"}
+    moves = bound(MOVES, augmentation) if augmentation["name"] in MOVES else None
+    made = call(TASKS, task, num_classes, bound(AUGMENTATIONS, augmentation), moves, tuple(image_shape))
+    network = make_model(model, num_classes)
+    _check_outputs(network, made, image_shape, f"model {model['name']} does not fit task {task['name']}")
     ingredients = Ingredients(
-        make_model(model, num_classes),
+        network,
         call(OPTIMIZERS, optimizer or {"name": "sgd"}),
-        classification(num_classes, augment),
+        made,
         functools.partial(normalize, mean=mean, std=std),
         tuple(image_shape),
         mesh,
     )
     return call(RECIPES, recipe, ingredients)
+
+
+def _check_outputs(model: Model, task: Task, image_shape: tuple, message: str) -> None:
+    """Refuses a model whose outputs are not those of the task."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    weights = jax.eval_shape(model.init, make_key(0), images)
+    try:
+        vars(task.loss_fn)["check_outputs"](jax.eval_shape(model.apply, weights, images), 1)
+    except InputError as error:
+        raise InputError(f"{message}: {error}") from None
 
 
 def needs(acquisition: str) -> list[str]:
@@ -89,7 +108,10 @@ def make_acquisition(acquisition: dict, offers: dict, recipe_name: str):
     acquire, regions = call(ACQUISITIONS, acquisition, *(offers[name] for name in needed)), offers["task"].regions
     if regions == 1:
         return acquire
-    whole = [need for need in needed if need not in ("apply", "task")]
+    of_parts = {"apply", "task"} | (
+        {"pixels", "teacher", "students"} if offers["task"].classes_of == "pixel" else set()
+    )
+    whole = [need for need in needed if need not in of_parts]
     if whole:
         raise InputError(
             f"acquisition {name} needs {whole[0]}, which is of whole images, but {regions} regions of each are bought "
@@ -119,9 +141,9 @@ def load_model(workdir: str | os.PathLike, seed: int | None = None) -> tuple[App
       seed: which of its seeds; `None` is the lowest that has a checkpoint.
 
     Returns:
-      `(apply_fn, params)`, with `apply_fn(params, images[B, H, W, C]) -> logits[B, num_classes]` in evaluation mode, on
-      images in the range 0..255 as they are stored (it normalises), and `params` the trained weights alone: both go
-      straight into `max_perturbed_loss`.
+      `(apply_fn, params)`, with `apply_fn(params, images[B, H, W, C]) -> outputs` in evaluation mode (of classification
+      logits `[B, num_classes]`), on images in the range 0..255 as they are stored (it normalises), and `params` the
+      trained weights alone: both go straight into `max_perturbed_loss`.
 
     Raises:
       InputError: there is no readable checkpoint of that seed.
@@ -139,7 +161,8 @@ def load_model(workdir: str | os.PathLike, seed: int | None = None) -> tuple[App
     _, tree, record = newest
     model = dict(record["model"])
     num_classes = model.pop("num_classes")
-    recipe = make_recipe(record["recipe"], model, num_classes, record["image_shape"], record["mean"], record["std"])
+    shape, task = record["image_shape"], record.get("task")  # a record of an older version has no task
+    recipe = make_recipe(record["recipe"], model, num_classes, shape, record["mean"], record["std"], task=task)
     target = jax.eval_shape(recipe.init, make_key(0)).weights
     weights = jax.tree.map(jax.numpy.asarray, checkpoint.into(target, tree["train"]["weights"]))
 

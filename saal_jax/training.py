@@ -69,6 +69,7 @@ class Training(NamedTuple):
     batch_size: int
     capacity: int
     steps: int | None = None  # in all epochs together, if fewer than they have
+    source: np.ndarray | None = None  # [N], examples of the pool that fill half of each batch, beside the labelled ones
 
 
 class Recipe(NamedTuple):
@@ -214,6 +215,21 @@ def make_batches(key: Key, ids: Array, mask: Array, batch_size: int, capacity: i
     return batches, -(-int(mask.sum()) // batch_size)
 
 
+def make_mixed_batches(
+    key: Key, ids: Array, mask: Array, source: Array, batch_size: int, capacity: int
+) -> tuple[jax.Array, int]:
+    """Batches of which one half are the examples of `mask[N]`, over and over in random order, and the other half those
+    of `source[N]`; where the mask holds none, the first half is padding.
+    """
+    half, num_labelled = max(1, batch_size // 2), int(mask.sum())
+    others, steps = make_batches(named(key, "source"), ids, source, half, int(source.sum()))
+    size = max(len(others), -(-capacity // half)) * half
+    order = np.asarray(random_k(key, ids, mask, size).indices)
+    own = order[np.arange(size) % max(1, num_labelled)].reshape(-1, half)
+    mixed = jnp.concatenate([own, others[np.arange(len(own)) % len(others)]], axis=1)
+    return mixed, -(-num_labelled // half) or steps
+
+
 def train(
     epoch_fn: Callable,
     state: TrainState,
@@ -237,16 +253,19 @@ def train(
     state, images, labels = replicate((state, pool.images, training.labels), mesh)
     for epoch in range(training.epochs):
         epoch_key = named(key, "epoch", epoch)
-        batches, num_steps = make_batches(
-            named(epoch_key, "order"), pool.ids, mask, training.batch_size, training.capacity
-        )
+        drawn = named(epoch_key, "order"), pool.ids, mask
+        sizes = training.batch_size, training.capacity
+        if training.source is None:
+            batches, num_steps = make_batches(*drawn, *sizes)
+        else:
+            batches, num_steps = make_mixed_batches(*drawn, training.source, *sizes)
         if steps_left is not None:
             num_steps = min(num_steps, steps_left)
             steps_left -= num_steps
         rates = {name: np.float32(rate) for name, rate in rates_fn(epoch / training.epochs).items()}
         state, loss = epoch_fn(state, images, labels, batches, num_steps, epoch_key, rates)
         total += float(loss)
-        seen += min(num_steps * batches.shape[1], int(mask.sum()))
+        seen += int((batches[:num_steps] >= 0).sum())
         if after_epoch:
             after_epoch(epoch + 1, state)
         if progress:

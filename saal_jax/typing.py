@@ -9,6 +9,7 @@ import numpy as np
 Array = jax.Array | np.ndarray  # wherever it is
 Images = Any  # [N, H, W, C], uint8 as stored: anything with `shape`, `dtype` and `array[positions]`, also on disk
 PyTree = Any  # of arrays
+ImageSize = int | tuple[int, int] | None  # pixels of height and width, or (height, width); None = as stored
 Key = jax.Array  # typed, or raw where a user passes it
 
 ApplyFn = Callable[[PyTree, jax.Array], PyTree]  # (params, images[B, ...]) -> outputs[B, ...]

@@ -114,7 +114,7 @@ def test_the_module_that_predicts_losses_convolves_in_it_too():
     assert found["conv_general_dilated", BFLOAT16] == 3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["resnet18", "small_cnn"])
 def test_as_many_leaves_are_factored_and_what_they_keep_is_half(name):
     counts, sizes = [], []
     for dtype in (None, BFLOAT16):

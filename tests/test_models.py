@@ -1,5 +1,6 @@
 """The networks: their size, and batch normalisation that does not see padding."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,13 @@ from saal_jax.models.layers import BatchNorm, max_pool
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "count"), [("resnet18", (32, 32, 3), 11_173_962), ("small_cnn", (8, 8, 1), 6_090)]
+    ("name", "shape", "count"),
+    [
+        ("resnet18", (32, 32, 3), 11_173_962),
+        ("small_cnn", (8, 8, 1), 6_090),
+        ("center_net", (60, 80, 3), 84_414),
+        ("unet", (60, 80, 3), 93_338),
+    ],
 )
 def test_number_of_parameters(name, shape, count):
     weights = jax.eval_shape(MODELS[name](10).init, jax.random.key(0), jnp.zeros((1, *shape)))
@@ -33,10 +40,10 @@ def test_padded_rows_change_nothing(name):
     outputs_train, mask = jax.jit(model.outputs_train), jnp.array([1, 1, 1, 0])
     (logits, *_), stats = outputs_train(weights, images, mask, jax.random.key(0))
     (padded_logits, *_), padded_stats = outputs_train(weights, images.at[3].set(1e3), mask, jax.random.key(0))
-    np.testing.assert_array_equal(padded_logits[:3], logits[:3])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:3], b[:3]), padded_logits, logits)
     jax.tree.map(np.testing.assert_array_equal, padded_stats, stats)
     (alone, *_), stats_alone = outputs_train(weights, images[:3], jnp.ones(3), jax.random.key(0))
-    np.testing.assert_allclose(logits[:3], alone, rtol=1e-3, atol=1e-3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:3], b, rtol=1e-3, atol=1e-3), logits, alone)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), stats, stats_alone)
 
 
@@ -56,8 +63,8 @@ def test_evaluation_looks_at_each_row_alone(name):
     images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     weights = drawn(model, images)
     apply = jax.jit(model.apply)
-    alone = jnp.concatenate([apply(weights, images[i : i + 1]) for i in range(4)])
-    np.testing.assert_allclose(apply(weights, images), alone, rtol=1e-4, atol=1e-5)
+    alone = jax.tree.map(lambda *rows: jnp.concatenate(rows), *[apply(weights, images[i : i + 1]) for i in range(4)])
+    chex.assert_trees_all_close(apply(weights, images), alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])

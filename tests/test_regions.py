@@ -131,7 +131,8 @@ def uncertainty(weights, images):
 
 
 METHODS = {"random": ACQUISITIONS["random"](), "by regions": scored(uncertainty)}
-METHODS["saal"] = ACQUISITIONS["saal"](RECIPE.apply, TASK._replace(loss_fn=loss_by_quadrant))
+BY_QUADRANT = TASK._replace(loss_fn=loss_by_quadrant, pooled=lambda losses: losses)
+METHODS["saal"] = ACQUISITIONS["saal"](RECIPE.apply, BY_QUADRANT)
 every_method = pytest.mark.parametrize("acquire", METHODS.values(), ids=METHODS)
 
 

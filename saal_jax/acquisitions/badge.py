@@ -15,7 +15,7 @@ from saal_jax.select.selectors import gradient_kmeans_plusplus
 from saal_jax.tasks.classification import residuals
 
 
-def badge(apply: Callable, features: Callable) -> Callable:
+def badge(logits: Callable, features: Callable) -> Callable:
     """k-means++ on the gradients of the loss, at the predicted class, by the weights of the last layer.
 
     Such a gradient is the outer product of softmax(logits) - onehot(argmax) and the penultimate features. Its norm is
@@ -23,12 +23,11 @@ def badge(apply: Callable, features: Callable) -> Callable:
     """
 
     def factors_fn(weights, images):
-        logits = apply(weights, images)
-        return jnp.concatenate([residuals(logits), features(weights, images)], axis=1)
+        return jnp.concatenate([residuals(logits(weights, images)), features(weights, images)], axis=1)
 
     def acquire(query):
         pool, available = query.pool, query.available
-        classes = jax.eval_shape(apply, query.weights, pool.images[:1]).shape[1]
+        classes = jax.eval_shape(logits, query.weights, pool.images[:1]).shape[1]
         factors = query.sweep(factors_fn, query.weights, pool.images, available)
         by_logits, embeddings = jnp.asarray(factors[:, :classes]), jnp.asarray(factors[:, classes:])
         del factors

@@ -9,7 +9,7 @@ from typing import Literal
 
 from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import bound
-from saal_jax.tasks.task import Task
+from saal_jax.tasks import Task
 
 
 def gradient_norm(apply: Callable, task: Task, *, labels: Literal["pseudo", "expected"] = "pseudo") -> Callable:

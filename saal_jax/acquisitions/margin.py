@@ -5,15 +5,19 @@ Scales: time N log N, memory N.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from saal_jax.acquisitions._scored import scored
 from saal_jax.scores import uncertainty
+from saal_jax.tasks import Task
 
 
-def margin(apply: Callable) -> Callable:
-    """The images of the smallest difference between the two largest probabilities."""
+def margin(apply: Callable, task: Task, *, aggregation: Literal["sum", "max", "mean"] = "sum") -> Callable:
+    """The images of the smallest difference between the two largest probabilities; of boxes the `aggregation` over
+    them.
+    """
 
     def score_fn(weights, images):
-        return uncertainty.margin(apply(weights, images))
+        return task.uncertainty(uncertainty.margin, apply(weights, images), aggregation)
 
     return scored(score_fn)

@@ -18,8 +18,7 @@ from saal_jax.labels import nothing_known, tell
 from saal_jax.pool import Acquired
 from saal_jax.scores import max_perturbed_loss, sharpness
 from saal_jax.select.selectors import kmeans_plusplus, top_k
-from saal_jax.tasks.classification import least_likely
-from saal_jax.tasks.task import Task
+from saal_jax.tasks import Task
 from saal_jax.typing import PseudoLabelFn, ScoreFn
 
 _MODES: dict[str, tuple[Callable, Callable]] = {
@@ -71,12 +70,16 @@ def choice(
             f"screening leaves out what mode={mode} chooses from: use mode=max or mode=diff, or screening=1"
         )
     at = {"loss_fn": task.loss_fn, "pseudo_label_fn": pseudo_label_fn}
-    score_fn = score_at(apply, score, rho=rho, adaptive=adaptive, **at)
+    of_images = score_at(apply, score, rho=rho, adaptive=adaptive, **at)
+
+    def score_fn(weights, chunk):
+        return task.by_candidate(of_images(weights, chunk))
 
     def clean_loss(weights, chunk):
         images, known = chunk
         outputs = apply(weights, images)
-        return task.losses(outputs, jax.vmap(pseudo_label_fn)(outputs) if known is None else known)
+        labels = jax.vmap(pseudo_label_fn)(outputs) if known is None else known
+        return task.by_candidate(jax.vmap(task.loss_fn)(outputs, labels))
 
     def choose(query, answers):
         available, k, sweep = query.available, query.k, query.sweep
@@ -92,8 +95,11 @@ def choice(
 
 
 def pseudo_label_fn_of(labels: Any, task: Task) -> PseudoLabelFn:
-    """Where the loss is taken that is not taken at a true label."""
-    return least_likely if labels == "inverse_pseudo" else task.pseudo_label_fn
+    """Where the loss is taken that is not taken at a true label. Raises InputError where the task has no such."""
+    pseudo_label_fn = task.least_likely_fn if labels == "inverse_pseudo" else task.pseudo_label_fn
+    if pseudo_label_fn is None:
+        raise InputError(f"labels={labels}: no answer of this task is the least likely; use labels=pseudo")
+    return pseudo_label_fn
 
 
 def at_labels(choose: Callable, labels: Any, task: Task) -> Callable:

@@ -16,7 +16,7 @@ from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.scores import max_perturbed_loss, upper_bound_terms
 from saal_jax.select import selectors
-from saal_jax.tasks.task import Task
+from saal_jax.tasks import Task
 
 _TERMS, _SCORES = ("loss", "gradient", "eigenvalue"), ("adaptive", "plain")
 

@@ -14,7 +14,7 @@ from saal_jax.keys import named
 from saal_jax.pool import Acquired, embed
 from saal_jax.scores import max_perturbed_loss
 from saal_jax.select.selectors import kmeans_plusplus
-from saal_jax.tasks.task import Task
+from saal_jax.tasks import Task
 
 
 def saal_embeddings(

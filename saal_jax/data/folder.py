@@ -9,7 +9,6 @@ A class holds the images in its folder and in all folders below. The layout has 
 every split is in the order of a hash of these: any slice mixes the classes.
 """
 
-import hashlib
 import os
 import warnings
 from collections import Counter
@@ -18,10 +17,12 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from saal_jax.data import image_files
-from saal_jax.data.cache import cached, cached_on_disk, content_key
+from saal_jax.data.cache import content_key
+from saal_jax.data.listed import images_of, mixed
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
+from saal_jax.typing import ImageSize
 
 ANNOTATIONS = "val/val_annotations.txt"
 _MOST_VISITS = 100  # of one folder; links from each of n folders to the next, twice, would make 2^n ways
@@ -29,7 +30,7 @@ _OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system ke
 
 
 def read(
-    path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None, max_resident: int | None
+    path: str, split: str, test_split: str, cache_dir: str | None, image_size: ImageSize, max_resident: int | None
 ):
     """Reads two slices of the folder at `path`: two `(images, labels, ids)` and the class names.
 
@@ -43,7 +44,7 @@ def read(
         layout = "train/<class>/*.png and test/<class>/*.png, or as <class>/*.png"
         raise InputError(f"{path}: no images ({', '.join(image_files.SUFFIXES)}); lay them out as {layout}")
     parts: dict = {}
-    for name in sorted(places, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for name in mixed(places):
         parts.setdefault(places[name][0], []).append(name)
     pair = resolve(split, test_split, {part: [len(names)] for part, names in sorted(parts.items())}, path)
     classes = sorted({places[name][1] for part, _, _ in pair[0] for name in parts[part]})
@@ -53,13 +54,9 @@ def read(
         known = ", ".join(classes)
         raise InputError(f"{path}: {unknown[0]} is of a class that {split} lacks ({known}); rename or add the class")
     every = chosen[0] + chosen[1]
-    key = content_key(["folder", str(image_size), *every], [root / name for name in every])
-    if _is_large(root, every, image_size, max_resident):
-        stacked = cached_on_disk(
-            key, cache_dir, len(every), lambda: _decode(root, every, image_size, image_files.blocks)
-        )
-    else:
-        (stacked,) = cached(key, cache_dir, ["images"], lambda: [_decode(root, every, image_size, image_files.stack)])
+    files = [root / name for name in every]
+    key = content_key(["folder", str(image_size), *every], files)
+    stacked = images_of(files, every, str(root), key, cache_dir, image_size, max_resident)
     labels = np.array([classes.index(places[name][1]) for name in every], np.int32)
     cut = len(chosen[0])
     both = [(stacked[rows], labels[rows], np.array(every[rows])) for rows in (slice(cut), slice(cut, None))]
@@ -156,21 +153,3 @@ def _is_hidden(name):
 
 def _is_image(name):
     return name.lower().endswith(image_files.SUFFIXES)
-
-
-def _is_large(root, names, image_size, max_resident):
-    """Whether all images, if they are as large as the first, take more bytes than that."""
-    if max_resident is None:
-        return False
-    size = len(names) * image_files.decode(root / names[0], 1, image_size, str(root / names[0])).size
-    return 3 * size > max_resident and _channels(root, names) * size > max_resident
-
-
-def _decode(root, names, image_size, collect):
-    channels = _channels(root, names)
-    decoded = (image_files.decode(root / name, channels, image_size, str(root / name)) for name in names)
-    return collect(decoded, names, str(root))
-
-
-def _channels(root, names):
-    return 1 if all(image_files.is_grey(root / name) for name in names) else 3

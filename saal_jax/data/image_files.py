@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from saal_jax.engine.memory import machine_bytes
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file
+from saal_jax.typing import ImageSize
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow knows others, of which one starts Ghostscript
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -26,9 +27,10 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # more than 8 bits a pixel: converting would clip
 _GREY = ("1", "L", "LA", "La", *_DEEP)
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_ORIENTATION = 274  # of EXIF
 
 
-def decode(file: Any, channels: int, image_size: int | None, where: str) -> np.ndarray:
+def decode(file: Any, channels: int, image_size: ImageSize, where: str) -> np.ndarray:
     """Decodes an image file (path or file object) to uint8 [H, W, channels], resized where `image_size` is given.
 
     `where` names the image in errors. Transparency is kept where `channels` is 4.
@@ -90,22 +92,42 @@ def _eight_bits(image, white_is_zero):
     return grey
 
 
-def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """uint8 [N, H, W, C] to [N, image_size, image_size, C], bilinear with antialiasing; as they are for `None`.
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of an image file once it is turned as its EXIF orientation says, by its header."""
+    try:
+        with _opened(path) as image:
+            turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+            return image.size if turned else image.size[::-1]
+    except Exception as error:
+        raise InputError(f"{path}: cannot read the image ({one_line(error)}); replace or remove it") from None
 
-    Height and width are scaled each by its own factor: nothing is cropped, nothing is added.
+
+def resize(images: np.ndarray, image_size: ImageSize) -> np.ndarray:
+    """uint8 [N, H, W, C] to [N, height, width, C], bilinear with antialiasing; as they are for `None`.
+
+    `image_size` is both, or `(height, width)`. Each axis is scaled by its own factor: nothing is cropped or added.
     """
-    if image_size is None:
+    shape = height_and_width(image_size)
+    if shape is None or images.shape[1:3] == shape:
         return images
-    if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
-        raise InputError(f"image_size is {image_size!r}; give a whole number of pixels, or None for images as they are")
-    if images.shape[1:3] == (image_size, image_size):
-        return images
-    resized = _empty((len(images), image_size, image_size, images.shape[3]))
+    resized = _empty((len(images), *shape, images.shape[3]))
     for i, channel in np.ndindex(len(images), images.shape[3]):
         image = Image.fromarray(images[i, ..., channel])
-        resized[i, ..., channel] = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        resized[i, ..., channel] = image.resize(shape[::-1], Image.Resampling.BILINEAR)
     return resized
+
+
+def height_and_width(image_size: ImageSize) -> tuple[int, int] | None:
+    """Both in pixels; `InputError` for what is no size."""
+    if image_size is None:
+        return None
+    shape = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(shape) != 2 or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in shape):
+        raise InputError(
+            f"image_size is {image_size!r}; give a whole number of pixels, or two as (height, width), or None for "
+            "images as they are"
+        )
+    return shape  # type: ignore[return-value]
 
 
 def stack(images: Iterable[np.ndarray], names: list[str], where: str) -> np.ndarray:

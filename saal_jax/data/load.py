@@ -5,22 +5,26 @@ import math
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from saal_jax.data.image_files import resize
 from saal_jax.data.on_disk import blocks
 from saal_jax.errors import InputError
 from saal_jax.paths import user_path
+from saal_jax.typing import ImageSize
 
 
 class Split(NamedTuple):
-    """Some labelled images: `images` uint8 [N, H, W, C], in memory or on disk; `labels` int32 [N]; `ids` str [N],
-    unique and stable.
+    """Some labelled images: `images` uint8 [N, H, W, C], in memory or on disk; `labels` int32 [N], or what
+    `load_boxes` and `load_masks` return; `ids` str [N], unique and stable.
     """
 
     images: Any
-    labels: np.ndarray
+    labels: Any
     ids: np.ndarray
 
 
@@ -40,7 +44,7 @@ def load(
     test_split: str = "test",
     data_dir: str | None = None,
     cache_dir: str | None = None,
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     max_resident: int | None = None,
 ) -> Data:
     """Loads a data set into memory, or maps it from the disk.
@@ -56,8 +60,9 @@ def load(
       data_dir: where prepared TFDS data sets lie; `None` is TFDS's default. `cifar10`, `cifar100`, `svhn_cropped` and
         `fashion_mnist` are downloaded and prepared here on first use.
       cache_dir: where decoded images are kept; `None` is `~/.cache/saal_jax`.
-      image_size: resizes every image to `image_size` x `image_size` pixels, each axis by its own factor (bilinear with
-        antialiasing, no crop); `None` leaves them as they are, and then they must be of one shape.
+      image_size: resizes every image to `image_size` x `image_size` pixels, or to those of a pair `(height, width)`,
+        each axis by its own factor (bilinear with antialiasing, no crop); `None` leaves them as they are, and then they
+        must be of one shape.
       max_resident: where the images of a split (of a folder: of both) take more bytes than that, they are kept
         uncompressed in `cache_dir` and stay there: `images` is then an array on disk, of which `images[positions]`
         reads (an `np.memmap`, or several). `None` reads all into memory. The digits always are.
@@ -79,26 +84,42 @@ def load(
       InputError: the data set, split or content cannot be used; the message says what, where and how to correct it.
     """
     # Each source's own imports are paid for by those who use it.
-    from saal_jax.data import digits, folder, image_files, npz
+    from saal_jax.data import digits, folder, npz
 
     name = os.fspath(name)
     user_path(name)  # refuses what no path can be
-    source, split = _parse(name, split)
+    source, split = parse(name, split)
     if source == "digits":
         data = digits.read(split, test_split)
     elif source.endswith(".npz"):
         data = npz.read(source, split, test_split, cache_dir, image_size, max_resident)
-    elif _is_folder(source):
+    elif is_folder(source):
         data = folder.read(source, split, test_split, cache_dir, image_size, max_resident)
     else:
         from saal_jax.data import prepared
 
         data = prepared.read(source, split, test_split, data_dir, cache_dir, image_size, max_resident)
+    return checked(source, data, split, test_split, image_size, _classes)
+
+
+def checked(
+    source: str, data: Any, split: str, test_split: str, image_size: ImageSize, checked_labels: Callable
+) -> Data:
+    """`Data` of what a reader returned: two `(images, labels, ids)` and the class names.
+
+    `checked_labels(split, num_classes, where)` are the labels of a `Split`, as they are stored. Raises `InputError`.
+    """
     class_names = tuple(data[2])
     _check_names(source, class_names)
-    train = _validated(Split(*data[0]), f"{source}, {split}", len(class_names))
-    test = _validated(Split(*data[1]), f"{source}, {test_split}", len(class_names))
-    train, test = (part._replace(images=image_files.resize(part.images, image_size)) for part in (train, test))
+    parts = []
+    for part, spec in zip(map(Split._make, data[:2]), (split, test_split), strict=True):
+        where = f"{source}, {spec}"
+        if not math.prod(part.images.shape):
+            raise InputError(f"{where}: images of shape {_shape(part)} hold nothing; store [N, H, W, C]")
+        labels = checked_labels(part, len(class_names), where)
+        _check_ids(part.ids, where)
+        parts.append(part._replace(images=resize(part.images, image_size), labels=labels))
+    train, test = parts
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{_shape(train)} in {split} but {_shape(test)} in {test_split}"
         alike = train.images.shape[3] == test.images.shape[3]
@@ -107,7 +128,7 @@ def load(
     return Data(train, test, class_names, _digest(train, test))
 
 
-def _parse(name, split):
+def parse(name: str, split: str) -> tuple[str, str]:
     """`cifar10:train[:40%]` -> (`cifar10`, `train[:40%]`)."""
     match = re.fullmatch(r"(.+?)(?::([A-Za-z][\w-]*))?(\[[^\[\]]*\])", name)
     if os.path.exists(name) or not match:
@@ -118,7 +139,8 @@ def _parse(name, split):
     return source, (named or split) + part
 
 
-def _is_folder(source):
+def is_folder(source: str) -> bool:
+    """Whether the name is that of a folder; not if TFDS knows it too."""
     if source.startswith((".", "/", "~")) or source.endswith("/"):
         return True
     if not os.path.isdir(source):
@@ -148,21 +170,23 @@ def _check_text(what, text):
         raise InputError(f"{what} {text!a} is no text that can be written; rename it") from None
 
 
-def _validated(split, where, num_classes):
-    if not math.prod(split.images.shape):
-        raise InputError(f"{where}: images of shape {_shape(split)} hold nothing; store [N, H, W, C]")
+def _classes(split, num_classes, where):
+    """One class for each image."""
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= num_classes))
     if wrong.size:
         value, example = split.labels[wrong[0]], split.ids[wrong[0]]
         valid = f"0..{num_classes - 1}"
         raise InputError(f"{where}: label {value} of example {str(example)!r} is outside {valid}; correct or remove it")
-    for example in split.ids.tolist():
+    return split.labels.astype(np.int32)
+
+
+def _check_ids(ids, where):
+    for example in ids.tolist():
         _check_text(f"{where}: the example id", example)
-    values, counts = np.unique(split.ids, return_counts=True)
-    if len(values) < len(split.ids):
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) < len(ids):
         twice = values[counts > 1][0]
         raise InputError(f"{where}: example id {str(twice)!r} occurs more than once; make the ids unique")
-    return split._replace(labels=split.labels.astype(np.int32))
 
 
 def _shape(split):
@@ -175,6 +199,10 @@ def _digest(*splits):
         content.update(repr(split.images.shape).encode())
         for block in blocks(split.images):
             content.update(np.ascontiguousarray(block).data)
-        content.update(np.ascontiguousarray(split.labels, "<i4").data)
+        for labels in jax.tree.leaves(split.labels):
+            if labels.ndim > 1:
+                content.update(repr((labels.shape, labels.dtype.str)).encode())
+            for block in blocks(labels):
+                content.update(np.ascontiguousarray(block, block.dtype.newbyteorder("<")).data)
         content.update(repr(split.ids.tolist()).encode())
     return content.hexdigest()

@@ -12,13 +12,14 @@ from saal_jax.data.slices import take_both
 from saal_jax.engine.memory import on_disk
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import open_file, user_path
+from saal_jax.typing import ImageSize
 
 ARRAYS = ("train_images", "train_labels", "train_ids", "test_images", "test_labels", "test_ids", "class_names")
 _IMAGES = ("train_images", "test_images")
 
 
 def read(
-    path: str, split: str, test_split: str, cache_dir: str | None, image_size: int | None, max_resident: int | None
+    path: str, split: str, test_split: str, cache_dir: str | None, image_size: ImageSize, max_resident: int | None
 ):
     """Reads two slices of the file at `path`: two `(images, labels, ids)` and the class names."""
     where = user_path(path)

@@ -14,6 +14,7 @@ from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.slices import ranges, resolve
 from saal_jax.errors import InputError, one_line
 from saal_jax.paths import user_path
+from saal_jax.typing import ImageSize
 
 _AT_ONCE = 500  # records
 
@@ -24,7 +25,7 @@ def read(
     test_split: str,
     data_dir: str | None,
     cache_dir: str | None,
-    image_size: int | None,
+    image_size: ImageSize,
     max_resident: int | None,
 ):
     """Reads `name` from `data_dir`: two `(images, labels, ids)` and the class names. Raises `InputError`."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from saal_jax.data import image_files, prepared
 from saal_jax.errors import InputError, one_line
+from saal_jax.typing import ImageSize
 
 
 class Records:
@@ -17,7 +18,7 @@ class Records:
       name: a TFDS name, such as `cifar10`; the data set must be prepared (`saal_jax.data.load` says how).
       split: which examples, in TFDS's slicing language.
       data_dir: where prepared data sets lie; `None` is TFDS's default.
-      image_size: `None`, or the height and width that every image is resized to, as by `saal_jax.data.load`.
+      image_size: `None`, or the pixels that every image is resized to, as by `saal_jax.data.load`.
 
     Raises:
       InputError: the data set cannot be read, or its images are not of one shape and `image_size` is `None`.
@@ -25,7 +26,7 @@ class Records:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, name: str, *, split: str = "train", data_dir: str | None = None, image_size: int | None = None):
+    def __init__(self, name: str, *, split: str = "train", data_dir: str | None = None, image_size: ImageSize = None):
         self._source, self._key, channels = prepared.records(name, split, data_dir)
         self._kind = channels, image_size
         self._where = f"{name}, {split}"

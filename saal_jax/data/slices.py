@@ -2,6 +2,8 @@
 
 import re
 
+import jax
+
 from saal_jax.data.on_disk import join
 from saal_jax.errors import InputError
 
@@ -46,8 +48,14 @@ def ranges(spec: str, lengths: dict[str, list[int]], where: str) -> Ranges:
 
 
 def take_both(parts: dict, split: str, test_split: str, where: str):
-    """Cuts two slices out of whole splits, `{name: (images, labels, ids)}`."""
-    pair = resolve(split, test_split, {name: [len(part[1])] for name, part in parts.items()}, where)
-    return [
-        tuple(join([parts[name][i][start:stop] for name, start, stop in ranges]) for i in range(3)) for ranges in pair
-    ]
+    """Cuts two slices out of whole splits, `{name: (images, labels, ids)}`, of which labels may be several arrays."""
+    pair = resolve(split, test_split, {name: [len(part[2])] for name, part in parts.items()}, where)
+    return [_joined([_cut(parts[name], slice(start, stop)) for name, start, stop in ranges]) for ranges in pair]
+
+
+def _cut(part, rows):
+    return jax.tree.map(lambda array: array[rows], part)
+
+
+def _joined(parts):
+    return jax.tree.map(lambda *arrays: join(arrays), *parts)

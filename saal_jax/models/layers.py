@@ -1,5 +1,6 @@
 """Layers as PyTorch defines them, so that the published networks start and train alike."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,12 +17,14 @@ MOMENTUM = 0.9  # of the running statistics: the share of the old ones
 
 
 class Outputs(NamedTuple):
-    """What a network returns: `logits[B, num_classes]`, the `features[B, D]` that its linear layer reads, and the
-    outputs of its `stages`, each `[B, H, W, D]`. Of a network that computes in bfloat16 the stages are bfloat16,
-    the others float32.
+    """What a network returns: `logits`, the `features[B, D]` of an image, and the outputs of its `stages`, each
+    `[B, H, W, D]`. Of a network that computes in bfloat16 the stages are bfloat16, the others float32.
+
+    A classifier's logits are `[B, num_classes]`, and its features what its linear layer reads; a segmenter's logits are
+    `[B, H, W, num_classes]`, a detector's are `Cells`.
     """
 
-    logits: jax.Array
+    logits: Any
     features: jax.Array
     stages: tuple
 
@@ -104,3 +107,29 @@ def _moments(inputs, mask):
     mean = (inputs * weight).sum(axes) / count
     var = (jnp.square(inputs - jnp.expand_dims(mean, axes)) * weight).sum(axes) / count
     return mean, var, count
+
+
+class Convolution(nn.Module):
+    """A 3x3 convolution, group normalisation and ReLU. At stride 2 a side of n pixels becomes one of ceil(n / 2).
+
+    Groups are of four features where these divide by four. Every image is normalised for itself, in float32 at least:
+    batches may be small, and there are no running statistics.
+    """
+
+    features: int
+    stride: int = 1
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, inputs):
+        options = {"padding": 1, "use_bias": False, "kernel_init": torch_kernel_init, "dtype": self.dtype}
+        hidden = nn.Conv(self.features, (3, 3), self.stride, **options)(inputs)
+        group_size = math.gcd(4, self.features)
+        hidden = nn.GroupNorm(None, group_size, epsilon=1e-5)(in_float32(hidden))
+        return nn.relu(hidden).astype(self.dtype or hidden.dtype)
+
+
+def doubled(images: Images, like: Images) -> jax.Array:
+    """Each pixel of `images[B, h, w, C]` twice in both directions, cut to the height and width of `like`."""
+    height, width = like.shape[1:3]
+    return images.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width]

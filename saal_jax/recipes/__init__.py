@@ -8,7 +8,9 @@ from saal_jax.registry import functions_of
 
 # What an acquisition may ask for by the name of an argument: what it is, and which config offers it.
 OFFERS = {
-    "apply": ("logits [B, C]", "every recipe"),
+    "apply": ("the network's outputs", "every recipe"),
+    "logits": ("logits [B, C] of one class for each image", "the task classification"),
+    "pixels": ("logits [B, H, W, C] of each pixel", "the task segmentation"),
     "features": ("penultimate features [B, D]", "every recipe"),
     "task": ("what a label is", "every recipe"),
     "normalize": ("images as the network sees them", "every recipe"),

@@ -6,15 +6,18 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Le
 
+from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.models import Weights
-from saal_jax.recipes.supervised import supervised
+from saal_jax.recipes.supervised import LOGITS, supervised
 from saal_jax.training import Ingredients, Recipe, TrainState
 
 
 def ensemble(ingredients: Ingredients, *, members: Annotated[int, Ge(2), Le(100)] = 5) -> Recipe:
     """`members` networks, each trained as by `supervised`; their probabilities are averaged, their features joined."""
-    alone = supervised(ingredients)
+    alone, mean_outputs = supervised(ingredients), ingredients.task.mean_outputs
+    if mean_outputs is None:
+        raise InputError("recipe ensemble: this task has no mean of several outputs; use recipe supervised")
 
     def init(key):
         return _joined([alone.init(named(key, "member", member)) for member in range(members)])
@@ -40,13 +43,16 @@ def ensemble(ingredients: Ingredients, *, members: Annotated[int, Ge(2), Le(100)
         return jnp.stack(each("apply", weights, images), axis=1)
 
     def apply(weights, images):
-        log_probabilities = jax.nn.log_softmax(sample_logits(weights, images, None, None))
-        return jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(members)
+        outputs = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each("apply", weights, images))
+        return mean_outputs(outputs)
 
     def features(weights, images):
         return jnp.concatenate(each("features", weights, images), axis=1)
 
-    offers = {"apply": apply, "features": features, "sample_logits": sample_logits}
+    offers: dict = {"apply": apply, "features": features}
+    offers |= {name: apply for name in LOGITS if name in alone.offers}
+    if "logits" in offers:
+        offers["sample_logits"] = sample_logits
     return Recipe(init, train_members, alone.offers | offers, alone.mesh)
 
 

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from saal_jax.models import Model
 from saal_jax.training import Ingredients, Recipe, TrainState, make_epoch, make_step, supervised_loss, train
 
+LOGITS = {"logits": "image", "pixels": "pixel"}  # what `apply` is called where it returns logits of these
+
 
 def supervised(ingredients: Ingredients) -> Recipe:
     """Cross-entropy on the labelled images, by any optimizer.
@@ -39,6 +41,7 @@ def network_offers(model: Model, ingredients: Ingredients) -> dict:
         return model.outputs(weights, normalize(images)).features
 
     offers = {"apply": apply, "features": features, "normalize": normalize, "task": ingredients.task}
+    offers |= {name: apply for name, of in LOGITS.items() if ingredients.task.classes_of == of}
     draw = model.sample
     if draw is None:
         return offers

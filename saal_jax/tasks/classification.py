@@ -11,14 +11,18 @@ import optax
 
 from saal_jax.errors import InputError
 from saal_jax.preprocessing import unchanged
-from saal_jax.tasks.task import Task
+from saal_jax.tasks._task import Task
 from saal_jax.typing import Array, PyTree
 
 UNKNOWN = -1
+HEADLINE = "test_accuracy"
 
 
-def classification(num_classes: int, augmentation: Callable = unchanged) -> Task:
+def classification(
+    num_classes: int, augmentation: Callable = unchanged, moves: Callable | None = None, image_shape: tuple = ()
+) -> Task:
     """The task of telling `num_classes` apart; `augmentation(key, images)` leaves the class as it is."""
+    del moves, image_shape
 
     def augment(key, images, labels):
         return augmentation(key, images), labels
@@ -30,9 +34,11 @@ def classification(num_classes: int, augmentation: Callable = unchanged) -> Task
         augment,
         logits_and_labels,
         lambda measured: accuracies(measured[0], measured[1], num_classes),
-        headline="test_accuracy",
+        headline=HEADLINE,
         empty=lambda size: np.full(size, UNKNOWN, np.int32),
         strata=lambda labels: labels,
+        least_likely_fn=least_likely,
+        mean_outputs=mean_logits,
     )
 
 
@@ -62,6 +68,11 @@ def most_likely(logits: jax.Array) -> jax.Array:
 def least_likely(logits: jax.Array) -> jax.Array:
     """The class of the smallest logit."""
     return jnp.argmin(logits)
+
+
+def mean_logits(logits: jax.Array) -> jax.Array:
+    """Log of the mean of the probabilities that M networks give, of their `logits[M, ..., C]`."""
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
 
 
 def residuals(logits: jax.Array) -> jax.Array:

@@ -47,6 +47,8 @@ def _noisy(key, logits, samples):
 
 OFFERED = {
     "apply": _apply,
+    "logits": _apply,
+    "pixels": _apply,
     "features": _features,
     "task": classification(CLASSES),
     "normalize": lambda images: images / 255.0,

@@ -8,6 +8,7 @@ import pytest
 from saal_jax import kmeans_plusplus
 from saal_jax.acquisitions import ACQUISITIONS
 from saal_jax.acquisitions.st_conal import disagreement
+from saal_jax.tasks.classification import classification
 
 PROBABILITIES = np.array([[0.9, 0.05, 0.05], [0.5, 0.5, 0.0], [0.4, 0.3, 0.3], [0.6, 0.2, 0.2]])
 
@@ -20,14 +21,14 @@ def rows_as_logits(weights, images):
     ("name", "expected"), [("entropy", [2, 3, 1, 0]), ("least_confidence", [2, 1, 3, 0]), ("margin", [1, 2, 3, 0])]
 )
 def test_the_most_uncertain_first(name, expected, query_of):
-    acquired = ACQUISITIONS[name](rows_as_logits)(query_of(PROBABILITIES, k=4))
+    acquired = ACQUISITIONS[name](rows_as_logits, classification(4))(query_of(PROBABILITIES, k=4))
     assert acquired.selection.indices.tolist() == expected
     assert (np.diff(acquired.scores[expected]) < 0).all()
 
 
 def test_least_confidence_may_be_spread(query_of):
     query = query_of(PROBABILITIES, k=3)
-    acquired = ACQUISITIONS["least_confidence"](rows_as_logits, select="kmeans_plusplus")(query)
+    acquired = ACQUISITIONS["least_confidence"](rows_as_logits, classification(4), select="kmeans_plusplus")(query)
     expected = kmeans_plusplus(query.key, acquired.scores, query.pool.ids, query.available, 3)
     np.testing.assert_array_equal(acquired.selection.indices, expected.indices)
 
@@ -81,5 +82,7 @@ def test_st_conal_chooses_where_students_differ(query_of):
     """A row is how far the second student is from the others."""
     teacher = lambda weights, images: jnp.tile(jnp.array([[1.0, 0.0]]), (len(images), 1))  # noqa: E731
     students = lambda weights, images: teacher(weights, images)[:, None] - images[:, :, None] * jnp.eye(2)[None]  # noqa: E731
-    acquired = ACQUISITIONS["st_conal"](teacher, students, temperature=1.0)(query_of([[0.0], [4.0], [2.0]], k=3))
+    acquired = ACQUISITIONS["st_conal"](teacher, students, classification(2), temperature=1.0)(
+        query_of([[0.0], [4.0], [2.0]], k=3)
+    )
     assert acquired.selection.indices.tolist() == [1, 2, 0]

@@ -60,3 +60,15 @@ def real():
     if not REAL.is_dir():
         pytest.skip(f"{os.path.relpath(REAL)} with real images is not on this machine")
     return str(REAL)
+
+
+@pytest.fixture
+def real_folder():
+    """The directory that holds a real folder of that name, which not every machine has."""
+
+    def directory(name):
+        if not (REAL.parent / name).is_dir():
+            pytest.skip(f"{os.path.relpath(REAL.parent / name)} with real images is not on this machine")
+        return str(REAL.parent)
+
+    return directory

@@ -71,13 +71,14 @@ def test_a_run_of_any_recipe_continues_to_the_same_bytes_and_loads(recipe, tmp_p
     assert ("teacher_accuracy" in last) == (recipe == "snapshots")
 
 
-@pytest.mark.parametrize(
-    "method", [method for method in methods() if not {"apply", "features", "normalize", "task"} >= set(method.needs)]
-)
+SUPERVISED = {"apply", "logits", "features", "normalize", "task"}
+
+
+@pytest.mark.parametrize("method", [method for method in methods() if not SUPERVISED >= set(method.needs)])
 def test_a_pair_that_does_not_fit_is_refused_by_name(method, tmp_path, capsys):
     assert run(tmp_path / "run", "supervised", f"--config.acquisition.name={method.name}") == 2
     error = capsys.readouterr().err
-    (missing, *_) = [name for name in method.needs if name not in ("apply", "features", "normalize", "task")]
+    (missing, *_) = [name for name in method.needs if name not in SUPERVISED]
     what, offered_by = OFFERS[missing]
     assert f"acquisition {method.name} needs {missing} ({what}), which recipe supervised does not offer" in error
     assert offered_by in error and error.count("\n") == 1

@@ -18,13 +18,18 @@ BASE = schema.load("digits_saal")
         ("cycle=3", "config.cycle: there is no such key; did you mean cycles?"),
         ("model.foo.bar=1", "config.model.foo.bar: there is no such key (there are name, width, dropout)"),
         ("acquisition.rho=abc", "config.acquisition.rho='abc': input should be a valid number"),
+        ("image_size=0", "config.image_size=0: give a whole number of pixels greater than 0, or two: height,width"),
+        ("image_size=60,80,3", "config.image_size=(60, 80, 3): give a whole number of pixels"),
         ("acquisition.rho=-1", "config.acquisition.rho=-1: input should be greater than or equal to 0"),
         ("acquisition.mode=max_diversty", "did you mean max_diversity?"),
         (
             "acquisition.name=sal",
             f"config.acquisition.name='sal': not one of {', '.join(ACQUISITIONS)}; did you mean saal?",
         ),
-        ("model.name=resnet", "config.model.name='resnet': not one of resnet18, small_cnn; did you mean resnet18?"),
+        (
+            "model.name=resnet",
+            "config.model.name='resnet': not one of resnet18, small_cnn, center_net, unet; did you mean resnet18?",
+        ),
         ("acquisition=rando", "config.acquisition.name='rando': not one of"),
         ("initial_selection=entropy", "config.initial_selection.name='entropy': not one of class_balanced, random"),
         ("augmentation.padding=-1", "config.augmentation.padding: there is no such key"),
@@ -110,6 +115,13 @@ def test_a_name_alone_stands_for_its_section():
     older = BASE.model_dump() | {"augmentation": None, "initial_selection": "random"}  # as they were recorded
     assert schema.validated(older) == BASE.but(initial_selection={"name": "random"})
     assert schema.validated(older | {"augmentation": "crop_and_flip"}).augmentation.padding == 4
+
+
+def test_a_size_is_one_number_or_two():
+    config = schema.load("digits_saal")
+    for text, size in (("12", 12), ("60,80", (60, 80)), ("(60,80)", (60, 80)), ("[60,80]", (60, 80)), ("none", None)):
+        changed = schema.override(config, [f"--config.image_size={text}"])
+        assert changed.image_size == size and schema.validated(changed.model_dump(mode="json")) == changed
 
 
 @pytest.mark.parametrize("name", schema.names())

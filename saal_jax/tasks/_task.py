@@ -1,7 +1,7 @@
 """The contract between a kind of label and everything that trains, scores and measures without knowing it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
@@ -30,6 +30,16 @@ class Task(NamedTuple):
     part: `(label, region) -> answer`, the part of one label that says what is in a region, as arrays of numpy.
     with_part: `(label, region, answer) -> label`, a new one with that part in its place. Both are None where R is 1:
       there an answer is a label.
+    aggregate: `(fun, outputs, aggregation) -> [B]`, or `[B, R]` of regions: what `fun(logits[M, C]) -> [M]`, a measure
+      of uncertainty, says of all distributions over C classes that the outputs of a batch hold, together, as their
+      "sum", "max" or "mean" where a task leaves that open. None where outputs are such logits `[B, C]` themselves.
+    pooled: `losses[...] -> []`, or `[R]`, of one example: what a score of each pixel is for each candidate. None takes
+      the mean.
+    least_likely_fn: `outputs -> label`, the answer that the model takes for least likely; None where there is none.
+    mean_outputs: outputs of M networks, `[M, B, ...] -> [B, ...]`, of one that averages their probabilities.
+    costs: `(known[N * R], labels) -> {name: number}`, what the labels so far have cost beside their number.
+    prepare: `(labels, names) -> labels`, those of a data set as this task keeps them; InputError where it cannot.
+    classes_of: what a class is predicted of, "image", "pixel" or "box": some methods are for one of these alone.
     """
 
     loss_fn: Callable
@@ -44,11 +54,28 @@ class Task(NamedTuple):
     regions: int = 1
     part: Callable | None = None
     with_part: Callable | None = None
+    aggregate: Callable | None = None
+    pooled: Callable | None = None
+    least_likely_fn: Callable | None = None
+    mean_outputs: Callable | None = None
+    costs: Callable | None = None
+    prepare: Callable | None = None
+    classes_of: Literal["image", "pixel", "box"] = "image"
 
     def losses(self, outputs: PyTree, labels: PyTree) -> jax.Array:
         """The mean loss of each example, `[B]`."""
         losses = jax.vmap(self.loss_fn)(outputs, labels)
         return losses.mean(axis=tuple(range(1, losses.ndim))) if losses.ndim > 1 else losses
+
+    def uncertainty(self, fun: Callable, outputs: PyTree, aggregation: str) -> jax.Array:
+        """`fun(logits[M, C]) -> [M]` of all that the outputs of a batch predict, for each candidate."""
+        return self.aggregate(fun, outputs, aggregation) if self.aggregate else fun(outputs)
+
+    def by_candidate(self, scores: jax.Array) -> jax.Array:
+        """Scores of each image, or of each of its pixels, `[B, ...]`, as `[B]`, or `[B, R]` of regions."""
+        if self.pooled and scores.ndim > 1:
+            return jax.vmap(self.pooled)(scores)
+        return scores.mean(axis=tuple(range(1, scores.ndim))) if scores.ndim > 1 else scores
 
     def image_of(self, candidates: Array) -> Array:
         """The positions of the images of which these candidates are regions."""

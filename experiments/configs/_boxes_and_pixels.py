@@ -1,0 +1,34 @@
+"""What the experiments with boxes and with pixels share. `config`: a small detector, trained anew in every cycle."""
+
+from experiments.schema import validated
+
+config = validated(
+    {
+        "task": {"name": "detection", "max_boxes": 30},
+        "dataset": "bccd",
+        "image_size": (60, 80),
+        "seeds": (1, 2, 3, 4, 5),
+        "initial_labels": 20,
+        "initial_selection": {"name": "random"},
+        "query_size": 10,
+        "cycles": 5,
+        "steps": 450,
+        "batch_size": 8,
+        "warm_start": False,
+        "augmentation": {"name": "scale_and_flip"},
+        "model": {"name": "center_net"},
+        "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "one_cycle"},
+        "acquisition": {"name": "saal", "mode": "max"},
+    }
+)
+
+# A segmenter that knows another domain already, and carries its weights over.
+segmentation = config.but(
+    task={"name": "segmentation"},
+    warm_start=True,
+    initial_labels=0,
+    model={"name": "unet"},
+    source="camvid",
+    dataset="camvid",
+    optimizer={"learning_rate": 1e-3},
+)
