@@ -1,8 +1,8 @@
 """SAAL for pixels across a domain: streets by day are labelled, at dusk regions of frames are bought (CamVid, 80x60).
 
 Command: python -m experiments.run --config=camvid_day_dusk_saal --data_dir=DIR
-Protocol: U-Net, AdamW; 600 steps on 406 frames by day, then 5 queries of 60 of 62 x 48 regions of frames at dusk (2 % of
-  their pixels each), 600 steps of 4 + 4 frames after each, weights carried over; 5 seeds.
+Protocol: U-Net, AdamW; 600 steps on 406 frames by day, then 5 queries of 60 of 62 x 48 regions of frames at dusk (2 %
+  of their pixels each), 600 steps of 4 + 4 frames after each, weights carried over; 5 seeds.
 Reference: none is published for this split; the SAAL authors' text, code and numbers for pixels are not public.
 Deviations: the score is our reading: the map of losses after one ascent for the image, averaged over each region.
 """
