@@ -34,7 +34,7 @@ from saal_jax.typing import Images, PyTree
 LOADERS: dict[str, Callable[..., data.Data]] = {
     "classification": data.load,
     "detection": data.load_boxes,
-    "segmentation": data.load,
+    "segmentation": data.load_masks,
 }
 
 

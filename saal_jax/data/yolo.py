@@ -109,7 +109,8 @@ def names_of(path: Path) -> list[str]:
 
 
 def _until_closed(text):
-    return re.match(r"""(?:[^]}"']|"[^"]*"|'[^']*')*""", text)[0]  # type: ignore[index]  # matches what is empty, too
+    match = re.match(r"""(?:[^]}"']|"[^"]*"|'[^']*')*""", text)
+    return match[0] if match else ""
 
 
 def _unquoted(text):
