@@ -132,6 +132,7 @@ def killed_by(mutant: Mutant, copy: Path, slow: bool) -> str:
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-rfE", *(["-m", ""] if slow else [])]
     environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "300", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
+    options.append(f"--basetemp={copy.parent / 'pytest'}")
     command = [sys.executable, "-m", "pytest", *options, *mutant.tests]
     try:
         done = subprocess.run(command, cwd=copy, env=environment, timeout=LIMIT, capture_output=True, text=True)
