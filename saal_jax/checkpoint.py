@@ -22,7 +22,7 @@ _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, er
 _MARGIN = 2**20  # bytes for the files around the arrays
 
 
-def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict):
+def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict) -> None:
     """Writes `state` (a pytree of arrays) and `record` (JSON) as the checkpoint of `cycle`, and keeps the last two.
 
     Returns only when everything is on disk; until then the one before stays the newest. Of several processes one alone
@@ -54,7 +54,7 @@ def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict):
             raise OSError(errno.EIO, "the checkpoint was not saved", str(directory))
 
 
-def load_newest(directory: str | os.PathLike):
+def load_newest(directory: str | os.PathLike) -> tuple[int, PyTree, dict] | None:
     """`(cycle, tree, record)` of the newest checkpoint whose digest fits, or None where there is none at all.
 
     Warns of each damaged one, and raises InputError where all are damaged: no run may start over them.
@@ -106,7 +106,7 @@ def saved_seeds(root: str | os.PathLike) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def into(target: PyTree, tree: PyTree):
+def into(target: PyTree, tree: PyTree) -> PyTree:
     """`tree`, as `load_newest` returns it, in the structure of `target`."""
     return serialization.from_state_dict(target, tree)
 

@@ -314,7 +314,7 @@ def _by_phase(values):
     return dict(zip(("query", "train", "test"), values, strict=True))
 
 
-def predict(problem: Problem, weights: PyTree, indices: Array):
+def predict(problem: Problem, weights: PyTree, indices: Array) -> PyTree:
     """The model's own answers for the candidates at `indices[k]`, a pytree of arrays `[k, ...]`."""
     task, recipe, pool = problem.task, problem.recipe, problem.pool
     images, rows = np.asarray(indices), np.arange(len(indices))

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from saal_jax.errors import InputError
 
@@ -28,7 +28,7 @@ def user_path(path: str | os.PathLike) -> Path:
         raise InputError(f"{text}: there is no such home folder; write the path out") from None
 
 
-def read_json(path: str | os.PathLike):
+def read_json(path: str | os.PathLike) -> Any:
     """What a JSON file holds; OSError where it cannot be read, ValueError where it is none."""
     with open_file(path) as file:
         try:

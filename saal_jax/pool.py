@@ -70,24 +70,24 @@ def embed(query: Query, features: Callable, mask: Array) -> np.ndarray:
     return query.sweep(features, query.weights, query.pool.images, mask)
 
 
-def stable_ids(names: Any):
+def stable_ids(names: Any) -> np.ndarray:
     """`uint32[N]` numbers of the examples' names, the same whatever their order: what random draws are folded with."""
     return np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
 
 
-def candidate_ids(pool: Pool, regions: int):
+def candidate_ids(pool: Pool, regions: int) -> np.ndarray:
     """`uint32[N * R]` numbers of the candidates: those of the images, or of `name#region` where R is above 1."""
     if regions == 1:
         return pool.ids
     return stable_ids(f"{name}#{region}" for name in pool.names for region in range(regions))
 
 
-def any_region(mask: Array, size: Any):
+def any_region(mask: Array, size: int):
     """`[N]` of a mask of candidates `[N * R]`: the `size` images of which at least one region is in it."""
     return mask.reshape(size, -1).any(axis=1)
 
 
-def subset(key: Key, ids: Array, available: Array, size: Any):
+def subset(key: Key, ids: Array, available: np.ndarray, size: int | None) -> np.ndarray:
     """The mask `available` restricted to a random `size` of its candidates, by their `ids`; all of them for `None`."""
     if size is None:
         return available

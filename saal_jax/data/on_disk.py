@@ -32,12 +32,12 @@ class Rows:
         return images
 
 
-def take(images: Images, rows: np.ndarray):
+def take(images: Images, rows: np.ndarray) -> Images:
     """`images[rows]`, of images on disk as a view."""
     return Rows([images], rows) if on_disk(images) else images[rows]
 
 
-def join(parts: Sequence):
+def join(parts: Sequence) -> Images:
     """The parts one after the other; of images on disk as a view."""
     if not any(map(on_disk, parts)):
         return np.concatenate(parts)
