@@ -48,8 +48,8 @@ CHANGES = (
     Written(
         "teacher_accuracy that is the network's own",
         LOOP,
-        'measured("teacher")[task.headline]',
-        'measured("apply")[task.headline]',
+        'measured("teacher", test)[task.headline]',
+        'measured("apply", test)[task.headline]',
     ),
     Written(
         "ensemble members with one batch order",
