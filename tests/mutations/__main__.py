@@ -27,7 +27,8 @@ from tests.mutations.written import CHANGES
 ROOT = Path(__file__).parents[2]
 DRAWN, LIMIT = 40, 900  # changes; seconds for the tests of one
 RUNS = ("tests/test_wiring.py", "tests/experiments/test_run.py")
-OF_RECIPES = ("tests/test_recipes.py", "tests/experiments/test_methods.py", "tests/test_wiring.py")
+OF_RECIPES = ("tests/experiments/test_schema.py", "tests/test_recipes.py", "tests/test_wiring.py")
+OF_RECIPES += ("tests/experiments/test_methods.py",)
 TESTS_OF = {  # what is drawn from, and what reaches it, the quickest first
     "experiments/workdir.py": ("tests/experiments/test_resume.py", "tests/experiments/test_run.py"),
     "saal_jax/loop.py": ("tests/test_loop.py", "tests/test_regions.py", *RUNS),
