@@ -9,7 +9,7 @@ VENV := .venv/$(VERSION)
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: run check test test-all clean python
+.PHONY: run check test test-all mutations clean python
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m experiments.run --config=digits_saal --config.acquisition.name=random
@@ -27,6 +27,11 @@ test: $(VENV)/.test-installed
 # Everything: the slow tests too (gigabytes, kills, several processes), and a thousand inputs for each property.
 test-all: $(VENV)/.test-installed
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --quiet -m "" --hypothesis-profile=thorough
+
+# Changes to the code that a test must see, one at a time: an hour. tests/mutations/README.md says what survived, and why.
+mutations: $(VENV)/.test-installed
+	$(INSTALL) '.[test,mutations]'
+	$(BIN)/python -m tests.mutations
 
 $(VENV)/.run-installed: pyproject.toml constraints.txt | python
 	$(PYTHON) -m venv $(VENV)

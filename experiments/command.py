@@ -137,7 +137,7 @@ def _status(main: Main, argv: list[str] | None) -> int:
 
 
 def _explain(error: Exception) -> tuple[int, str | None] | None:
-    """The status and the line for what a user can mend; None for a bug."""
+    """The status and the line for what a user can correct; None for a bug."""
     from saal_jax.errors import InputError
 
     if isinstance(error, InputError):

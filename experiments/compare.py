@@ -154,7 +154,7 @@ def table(runs: dict[str, Curves], root: Path) -> str:
     measured = {name: figures(curves) for name, curves in finished.items() if curves}
     rows, paired = {}, {}
     for name, values in sorted(measured.items()):
-        final, areas = np.array(list(values.values())).T
+        final, areas, *_ = np.array(list(values.values())).T
         seconds = np.median(_query_seconds(root / name))
         rows[name] = [name, str(len(values)), mean_sd(final), mean_sd(areas), f"{seconds:.2f}"]
         baseline = measured.get(f"{name.split('/')[0]}/random", {})

@@ -75,7 +75,7 @@ def document() -> str:
     for name, function in sorted(RECIPES.items()):
         (about,) = describe(function)
         lines.append(_row(f"`{name}`", about.rstrip("."), _code(option.name for option in options_of(function))))
-    lines += ["", "| needed | is | offered by `--config.` |", "|---|---|---|"]
+    lines += ["", "| needed | is | offered by |", "|---|---|---|"]
     lines += [_row(f"`{name}`", *offer) for name, offer in OFFERS.items()]
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,16 @@ def between(low: int, high: int, curves: Curves) -> Curves:
     return {seed: (num_labelled[kept[seed]], accuracy[kept[seed]]) for seed, (num_labelled, accuracy) in curves.items()}
 
 
-def figures(curves: Curves) -> dict[int, tuple[float, float]]:
-    """Per seed: final accuracy, and area under the curve."""
-    return {seed: (accuracy[-1], area(num_labelled, accuracy)) for seed, (num_labelled, accuracy) in curves.items()}
+# The columns of a report: each a figure of a curve `(num_labelled, values)`; {} is what the values are.
+FIGURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "final {}": lambda num_labelled, values: values[-1],
+    "area under curve": area,
+}
+
+
+def figures(curves: Curves) -> dict[int, tuple[float, ...]]:
+    """Per seed: each of `FIGURES`."""
+    return {seed: tuple(figure(*curve) for figure in FIGURES.values()) for seed, curve in curves.items()}
 
 
 def on_one_grid(runs: dict[str, Curves], points: int = 50) -> dict[str, Curves]:
@@ -131,17 +138,15 @@ def table(runs: dict[str, Curves], metric: str = "test_accuracy", against: str =
     low, high = min(shared), max(shared)
     measured = {name: figures(between(low, high, curves)) for name, curves in runs.items()}
     what, count = metric.removeprefix("test_"), "labels" if against == "num_labelled" else against.removeprefix("num_")
-    lines = [f"{'':24}{count:>8}{'seeds':>7}{'final ' + what:>20}{'area under curve':>20}"]
+    lines = [f"{'':24}{count:>8}{'seeds':>7}" + _cells(title.format(what) for title in FIGURES)]
     for name, values in measured.items():
-        final, areas = np.array(list(values.values())).T
-        lines.append(f"{name:24}{high:>8}{len(values):>7}{mean_sd(final):>20}{mean_sd(areas):>20}")
+        lines.append(f"{name:24}{high:>8}{len(values):>7}" + _cells(map(mean_sd, np.array(list(values.values())).T)))
     *others, base = measured
     for name in others:
         seeds = sorted(measured[name].keys() & measured[base].keys())
         if len(seeds) >= 2:
             differences = np.array([measured[name][seed] for seed in seeds]) - [measured[base][seed] for seed in seeds]
-            intervals = [interval(column) for column in differences.T]
-            lines.append(f"{name + ' - ' + base:39}{intervals[0]:>20}{intervals[1]:>20}")
+            lines.append(f"{name + ' - ' + base:39}" + _cells(map(interval, differences.T)))
     lines.append("Percent; mean +- sd over seeds.")
     if others:
         lines[-1] += " Differences are paired by seed, with a 95 % confidence interval (t)."
@@ -152,6 +157,10 @@ def table(runs: dict[str, Curves], metric: str = "test_accuracy", against: str =
     if min(map(len, runs.values())) < 5:
         lines.append("Fewer than five seeds: too few to tell small differences from chance.")
     return "\n".join(lines)
+
+
+def _cells(texts: Iterable[str]) -> str:
+    return "".join(f"{text:>20}" for text in texts)
 
 
 def mean_sd(values: np.ndarray) -> str:

@@ -30,12 +30,8 @@ from saal_jax.tasks import Task
 from saal_jax.training import Recipe
 from saal_jax.typing import Images, PyTree
 
-# What reads the images and labels of a task.
-LOADERS: dict[str, Callable[..., data.Data]] = {
-    "classification": data.load,
-    "detection": data.load_boxes,
-    "segmentation": data.load_masks,
-}
+# What reads the images and labels of a task, where a label is not the one class of an image: that `data.load` reads.
+LOADERS: dict[str, Callable[..., data.Data]] = {"detection": data.load_boxes, "segmentation": data.load_masks}
 
 
 class Setup(NamedTuple):
@@ -112,7 +108,7 @@ def build(config: Config, data_dir: str | Path | None) -> Setup:
 
 def _load(config: Config, name: str, split: str, test_split: str, data_dir: str | Path | None) -> data.Data:
     """The data set of that name, as the config's task reads it."""
-    return LOADERS[config.task.name](
+    return LOADERS.get(config.task.name, data.load)(
         name,
         split=split,
         test_split=test_split,
@@ -145,7 +141,7 @@ def _check_classes(config: Config) -> None:
     """Refuses what looks at the one class of an image where images have none."""
     for section, without in (("initial_selection", "random"), ("imbalance", "natural")):
         name = getattr(config, section).name
-        if config.task.name != "classification" and name != without:
+        if config.task.name in LOADERS and name != without:
             raise InputError(
                 f"config.{section}.name={name} looks at the class of an image, but in {config.task.name} an image has "
                 f"none of its own: use config.{section}.name={without}"

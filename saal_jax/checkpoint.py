@@ -22,7 +22,7 @@ _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, er
 _MARGIN = 2**20  # bytes for the files around the arrays
 
 
-def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict):
+def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict) -> None:
     """Writes `state` (a pytree of arrays) and `record` (JSON) as the checkpoint of `cycle`, and keeps the last two.
 
     Returns only when everything is on disk; until then the one before stays the newest. Of several processes one alone
@@ -54,10 +54,10 @@ def save(directory: str | os.PathLike, cycle: int, state: PyTree, record: dict):
             raise OSError(errno.EIO, "the checkpoint was not saved", str(directory))
 
 
-def load_newest(directory: str | os.PathLike):
+def load_newest(directory: str | os.PathLike) -> tuple[int, PyTree, dict] | None:
     """`(cycle, tree, record)` of the newest checkpoint whose digest fits, or None where there is none at all.
 
-    Warns of each damaged one, and raises InputError where all are damaged: nothing is begun anew over them.
+    Warns of each damaged one, and raises InputError where all are damaged: no run may start over them.
     """
     if not Path(directory).is_dir():
         return None
@@ -72,12 +72,12 @@ def load_newest(directory: str | os.PathLike):
                 restored = manager.restore(cycle, args=items)
                 tree, record = jax.tree.map(np.asarray, restored.state), dict(restored.record)
                 whole = record.pop("digest") == _digest(tree, record)
-                of = record.pop("cycle", cycle)  # not written by the first versions
-                if whole and of == cycle:
+                own_cycle = record.pop("cycle", cycle)  # not written by the first versions
+                if whole and own_cycle == cycle:
                     for message in damaged:
                         warnings.warn(f"{message}; using the one before", stacklevel=2)
                     return cycle, tree, record
-                reason = f"it is that of cycle {of}" if whole else "its contents do not match their digest"
+                reason = f"it is that of cycle {own_cycle}" if whole else "its contents do not match their digest"
             except MemoryError:
                 raise
             except OSError as error:
@@ -89,7 +89,7 @@ def load_newest(directory: str | os.PathLike):
                 reason = f"it cannot be read ({missing}{one_line(error)})"
             damaged.append(f"checkpoint {Path(directory) / str(cycle)} is damaged: {reason}")
     if damaged:
-        raise InputError(f"{damaged[0]}, nor is one before it whole: put a copy back, or begin anew elsewhere")
+        raise InputError(f"{damaged[0]}, nor is one before it whole: restore a copy, or start again in another folder")
     return None
 
 
@@ -106,7 +106,7 @@ def saved_seeds(root: str | os.PathLike) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def into(target: PyTree, tree: PyTree):
+def into(target: PyTree, tree: PyTree) -> PyTree:
     """`tree`, as `load_newest` returns it, in the structure of `target`."""
     return serialization.from_state_dict(target, tree)
 

@@ -3,9 +3,12 @@
 import functools
 import warnings
 from collections.abc import Callable
+from typing import TypeVar, cast
+
+_Function = TypeVar("_Function", bound=Callable)
 
 
-def renamed(**names: str) -> Callable:
+def renamed(**names: str) -> Callable[[_Function], _Function]:
     """Decorates a function that takes arguments under their old names too: `renamed(old="new")`.
 
     >>> @renamed(pool="arrays")
@@ -17,7 +20,7 @@ def renamed(**names: str) -> Callable:
     2
     """
 
-    def decorate(fun):
+    def decorate(fun: _Function) -> _Function:
         @functools.wraps(fun)
         def wrapped(*args, **kwargs):
             for old in names.keys() & kwargs.keys():
@@ -28,6 +31,6 @@ def renamed(**names: str) -> Callable:
                 kwargs[names[old]] = kwargs.pop(old)
             return fun(*args, **kwargs)
 
-        return wrapped
+        return cast(_Function, wrapped)
 
     return decorate

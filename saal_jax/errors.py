@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """Input that cannot be used; its message is one line: what is wrong, where, and how to mend it."""
+    """Input that cannot be used; its message is one line: what is wrong, where, and how to correct it."""
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.splitlines()))  # what is quoted may have several

@@ -44,7 +44,7 @@ def restore_key(data: jax.Array) -> jax.Array:
     if data.shape != (2,):
         raise InputError(
             f"the key is {data.dtype}{list(data.shape)}, not of {GENERATOR}: it was made under another "
-            "JAX_DEFAULT_PRNG_IMPL and cannot be continued; begin anew elsewhere"
+            "JAX_DEFAULT_PRNG_IMPL and cannot be continued; start a new run"
         )
     return jax.random.wrap_key_data(data, impl=GENERATOR)
 

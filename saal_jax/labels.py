@@ -64,7 +64,7 @@ def tell(labels: Labels, indices: Array, answers: PyTree, task: Any = None) -> L
     return Labels(known, after)
 
 
-def parts_of(labels: PyTree, indices: Array, task: Any = None):
+def parts_of(labels: PyTree, indices: Array, task: Any = None) -> PyTree:
     """Of `labels`, a pytree of arrays of numpy `[N, ...]`, the answers `[k, ...]` for the candidates at `indices[k]`:
     what an oracle returns that knows all of them.
     """

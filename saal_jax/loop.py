@@ -1,6 +1,6 @@
-"""The active-learning loop: fit on what is known, ask what to label next, be told the answers.
+"""The active-learning loop: fit on what is known, ask what to label next, add the answers.
 
-`fit` and `ask` never see an answer that was not bought. `simulate` goes round by itself, with an oracle that knows all.
+`fit` and `ask` never see an answer that was not bought. `simulate` runs the whole loop, with an oracle that knows all.
 """
 
 import functools
@@ -116,8 +116,8 @@ class Cycle(NamedTuple):
 
 
 def make_source(pool: Pool, images: Images, names: np.ndarray, labels: PyTree, test: Examples) -> Source:
-    """The `Source` of a problem with that pool, of labelled images `[S, H, W, C]` and their names, told apart from the
-    pool's by the word before them.
+    """The `Source` of a problem with that pool, of labelled images `[S, H, W, C]` and their names, which differ from
+    the pool's by the word before them.
     """
     names = np.array([f"source: {name}" for name in names])
     both = [pool.images, on_device(images)]
@@ -157,7 +157,7 @@ def first_labels(
 def fit(
     key: jax.Array, problem: Problem, labels: Labels, state: State | None = None, progress: Progress | None = None
 ) -> tuple[State, dict]:
-    """Trains on what is known, from the weights of the cycle before or anew; returns `(State, metrics)`.
+    """Trains on what is known, from the weights of the cycle before or from new ones; returns `(State, metrics)`.
 
     Args:
       key: the key of the seed.
@@ -170,7 +170,7 @@ def fit(
     is known.
     """
     if not labels.known.any() and problem.source is None:
-        raise InputError("no label is known yet: tell some answers first")
+        raise InputError("no label is known yet: add some answers to labels with saal_jax.tell")
     state, metrics, _ = _fit(key, problem, labels, state, progress or _silent)
     return state, metrics
 
@@ -291,7 +291,7 @@ def simulate(
     """Yields a `Cycle` after every cycle from the first (or the one after `state`) to the last of the protocol.
 
     Cycle 0 trains on the `first` labels; every later one asks with the model of the one before. `oracle(indices)`
-    returns the answers; it is asked for those alone that were chosen, or that an acquisition asks for. Ends early when
+    returns the answers, for those positions alone that were chosen or that an acquisition asks for. Ends early when
     nothing is left to label. A yielded state is valid until the next step: its arrays are then donated.
     """
     progress = progress or _silent
@@ -314,7 +314,7 @@ def _by_phase(values):
     return dict(zip(("query", "train", "test"), values, strict=True))
 
 
-def predict(problem: Problem, weights: PyTree, indices: Array):
+def predict(problem: Problem, weights: PyTree, indices: Array) -> PyTree:
     """The model's own answers for the candidates at `indices[k]`, a pytree of arrays `[k, ...]`."""
     task, recipe, pool = problem.task, problem.recipe, problem.pool
     images, rows = np.asarray(indices), np.arange(len(indices))

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from saal_jax.errors import InputError
 
@@ -33,7 +33,7 @@ def data_folder(data_dir: str | None) -> Path:
     return user_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
-def read_json(path: str | os.PathLike):
+def read_json(path: str | os.PathLike) -> Any:
     """What a JSON file holds; OSError where it cannot be read, ValueError where it is none."""
     with open_file(path) as file:
         try:

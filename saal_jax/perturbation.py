@@ -11,7 +11,7 @@ from saal_jax.typing import PyTree
 _GUARD = 1e-12  # the released programs' guard: at zero gradient the weights stay where they are
 
 
-def ascend(params: PyTree, gradients: PyTree, rho: float | jax.Array, *, adaptive: bool):
+def ascend(params: PyTree, gradients: PyTree, rho: float | jax.Array, *, adaptive: bool) -> PyTree:
     """Returns `params` moved by `rho` along the (adaptive) unit gradient; one global norm over all leaves.
 
     Plain (SAM, Foret et al. 2021, eq. 2): `w + rho g / (|g| + 1e-12)`.

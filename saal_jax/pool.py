@@ -34,7 +34,7 @@ class Query(NamedTuple):
     `sweep(score_fn, weights, arrays, mask)` gives `score_fn(weights, chunk) -> [B, ...]` of all images in a mask `[N]`,
     as `[N, ...]` with NaN elsewhere. Of a mask `[N * R]` of regions it takes `[B, R]`, and gives `[N * R]`. It knows
     chunks, devices and progress, and refuses what is not finite. `arrays` is a pytree of arrays with leading axis N;
-    `most=` tells how many the mask holds at most in a run, where they are always few.
+    `most=` is how many the mask holds at most in a run, where they are always few.
     """
 
     key: jax.Array
@@ -53,7 +53,7 @@ class Query(NamedTuple):
 
 class Acquired(NamedTuple):
     """The answer: what was chosen, `scores[N * R]` (higher = more informative, NaN where there is none) and whatever
-    else the method found out, as numbers by name.
+    else the method measured, as numbers by name.
     """
 
     selection: Selection
@@ -70,24 +70,24 @@ def embed(query: Query, features: Callable, mask: Array) -> np.ndarray:
     return query.sweep(features, query.weights, query.pool.images, mask)
 
 
-def stable_ids(names: Any):
+def stable_ids(names: Any) -> np.ndarray:
     """`uint32[N]` numbers of the examples' names, the same whatever their order: what random draws are folded with."""
     return np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
 
 
-def candidate_ids(pool: Pool, regions: int):
+def candidate_ids(pool: Pool, regions: int) -> np.ndarray:
     """`uint32[N * R]` numbers of the candidates: those of the images, or of `name#region` where R is above 1."""
     if regions == 1:
         return pool.ids
     return stable_ids(f"{name}#{region}" for name in pool.names for region in range(regions))
 
 
-def any_region(mask: Array, size: Any):
+def any_region(mask: Array, size: int):
     """`[N]` of a mask of candidates `[N * R]`: the `size` images of which at least one region is in it."""
     return mask.reshape(size, -1).any(axis=1)
 
 
-def subset(key: Key, ids: Array, available: Array, size: Any):
+def subset(key: Key, ids: Array, available: np.ndarray, size: int | None) -> np.ndarray:
     """The mask `available` restricted to a random `size` of its candidates, by their `ids`; all of them for `None`."""
     if size is None:
         return available

@@ -38,7 +38,7 @@ def mean_and_std(images: Images) -> tuple[list[float], list[float]]:
     return [total / count / 255 for total, _ in pairs], [math.sqrt(spread) / count / 255 for _, spread in pairs]
 
 
-def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4):
+def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4) -> jax.Array:
     """Each image shifted at random by up to `padding` pixels (black comes in) and mirrored with probability 1/2."""
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
@@ -52,7 +52,7 @@ def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le
     return jax.vmap(augment)(jax.random.split(key, len(images)), padded)
 
 
-def unchanged(key: Key, images: Images):
+def unchanged(key: Key, images: Images) -> Images:
     """No augmentation."""
     del key
     return images
@@ -64,7 +64,7 @@ def scale_and_flip(
     *,
     smallest: Annotated[float, Gt(0), Le(1)] = 0.8,
     largest: Annotated[float, Ge(1), Le(10)] = 1.25,
-):
+) -> jax.Array:
     """Each image scaled by a random factor from `smallest` to `largest` about a random place (black comes in) and
     mirrored with probability 1/2.
     """

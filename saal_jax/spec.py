@@ -6,6 +6,7 @@ An option is a keyword-only argument of the function of that name; what an acqui
 import functools
 import inspect
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from saal_jax.models import MODELS, Model
 from saal_jax.moves import MOVES
 from saal_jax.optimizers import OPTIMIZERS
 from saal_jax.paths import user_path
+from saal_jax.pool import Acquired
 from saal_jax.preprocessing import AUGMENTATIONS, normalize
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.tasks import TASKS, Task
@@ -27,19 +29,19 @@ from saal_jax.training import Ingredients, Recipe
 from saal_jax.typing import ApplyFn, PyTree
 
 
-def call(registry: dict, options: dict, *args, **more):
+def call(registry: dict, options: dict, *args: Any, **more: Any) -> Any:
     """Calls the function `options["name"]` of the registry with the other options."""
     options = dict(options)
     return registry[options.pop("name")](*args, **options, **more)
 
 
-def bound(registry: dict, options: dict):
-    """The function `options["name"]` of the registry, given the other options."""
+def bound(registry: dict, options: dict) -> Callable:
+    """The function `options["name"]` of the registry, with the other options."""
     options = dict(options)
     return functools.partial(registry[options.pop("name")], **options)
 
 
-def make_model(model: dict, num_classes: int):
+def make_model(model: dict, num_classes: int) -> Model:
     """The network of these options."""
     return call(MODELS, {**model, "num_classes": num_classes})
 
@@ -92,8 +94,8 @@ def needs(acquisition: str) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
 
 
-def make_acquisition(acquisition: dict, offers: dict, recipe_name: str):
-    """The acquisition, given what it needs of what a recipe offers. Raises InputError where that is missing, or where
+def make_acquisition(acquisition: dict, offers: dict, recipe_name: str) -> Callable[..., Acquired]:
+    """The acquisition, with what it needs of what a recipe offers. Raises InputError where that is missing, or where
     it looks at whole images but the task has regions that are bought apart.
     """
     name = acquisition["name"]
@@ -115,7 +117,7 @@ def make_acquisition(acquisition: dict, offers: dict, recipe_name: str):
     if whole:
         raise InputError(
             f"acquisition {name} needs {whole[0]}, which is of whole images, but {regions} regions of each are bought "
-            "apart: use one that scores regions, or acquisition.name=random"
+            "apart: use one that scores regions, or the acquisition random"
         )
     return _by_name(acquire, name)
 
@@ -154,11 +156,11 @@ def load_model(workdir: str | os.PathLike, seed: int | None = None) -> tuple[App
     """
     root = user_path(workdir) / "checkpoints"
     seeds = checkpoint.saved_seeds(root) if seed is None else [seed]
-    found = next(filter(None, (checkpoint.load_newest(root / f"seed_{seed}") for seed in seeds)), None)
-    if found is None:
+    newest = next(filter(None, (checkpoint.load_newest(root / f"seed_{seed}") for seed in seeds)), None)
+    if newest is None:
         which = "" if seed is None else f" of seed {seed}"
         raise InputError(f"no readable checkpoint{which} in {root}: give the workdir of a run that finished a cycle")
-    _, tree, record = found
+    _, tree, record = newest
     model = dict(record["model"])
     num_classes = model.pop("num_classes")
     shape, task = record["image_shape"], record.get("task")  # a record of an older version has no task

@@ -17,7 +17,7 @@ GREY = 127
 MAGNITUDES = 10  # of the ten, 0 is never drawn
 
 
-def strong(key: Key, images: jax.Array):
+def strong(key: Key, images: jax.Array) -> jax.Array:
     """Changes each of uint8 `images[B, H, W, C]` (C = 1 or 3) by its own two draws from `POOL`, then greys a square.
 
     Drawn with replacement, an operation is carried out with probability 1/2, at 1 to 9 tenths of its largest magnitude.
@@ -56,7 +56,7 @@ class Draws(NamedTuple):
     centre: jax.Array
 
 
-def draw(key: Key):
+def draw(key: Key) -> Draws:
     """The draws for one image; an operation that is skipped is the identity."""
     operation_key, skip_key, magnitude_key, sign_key, centre_key = jax.random.split(key, 5)
     operation = jax.random.randint(operation_key, (2,), 0, len(POOL))
@@ -68,7 +68,7 @@ def draw(key: Key):
     )
 
 
-def change(image: jax.Array, operation: jax.Array, magnitude: jax.Array, negative: jax.Array):
+def change(image: jax.Array, operation: jax.Array, magnitude: jax.Array, negative: jax.Array) -> jax.Array:
     """One operation, with `negative` the sign of a geometric one.
 
     Each operation changes either the levels or the places. Under `vmap` all are computed and one is taken; one gather
@@ -79,7 +79,7 @@ def change(image: jax.Array, operation: jax.Array, magnitude: jax.Array, negativ
     return _move(pixels.astype(jnp.uint8), matrix)
 
 
-def cut_out(image: jax.Array, centre: jax.Array):
+def cut_out(image: jax.Array, centre: jax.Array) -> jax.Array:
     """The grey square; its start is cut off to whole pixels and its length counted from there."""
     height, width, _ = image.shape
     side = min(height, width) // 2

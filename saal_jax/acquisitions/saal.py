@@ -21,7 +21,7 @@ from saal_jax.select.selectors import kmeans_plusplus, top_k
 from saal_jax.tasks import Task
 from saal_jax.typing import PseudoLabelFn, ScoreFn
 
-_MODES = {
+_MODES: dict[str, tuple[Callable, Callable]] = {
     "max": (max_perturbed_loss, top_k),
     "diff": (sharpness, top_k),
     "max_diversity": (max_perturbed_loss, kmeans_plusplus),
@@ -115,7 +115,7 @@ def at_labels(choose: Callable, labels: Any, task: Task) -> Callable:
     return acquire
 
 
-def score_at(apply: Callable, score: Callable, **options) -> ScoreFn:
+def score_at(apply: Callable, score: Callable, **options: Any) -> ScoreFn:
     """`score` (`max_perturbed_loss`, `sharpness`) of stored images, for a sweep over `(images, labels or None)`."""
 
     def score_fn(weights, chunk):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from saal_jax.errors import InputError, one_line
 
 CONNECT, STALL = 15, 10  # seconds to wait for an answer, and for the next bytes
-OTHERWISE = "try again, or prepare the data set on another machine, copy it here and name its folder with --data_dir"
+OTHERWISE = "try again, or prepare the data set on another machine, copy it here and pass its folder as data_dir"
 
 
 class Archive(NamedTuple):
@@ -29,22 +29,22 @@ class Archive(NamedTuple):
 def fetch(archive: Archive, folder: Path) -> Path:
     """Downloads `archive` into `folder` and returns its path; `InputError` if it cannot be had whole and unaltered."""
     path = folder / archive.url.rsplit("/", 1)[-1]
-    content, got = hashlib.sha256(), 0
+    content, size = hashlib.sha256(), 0
     progress = tqdm(total=archive.size, unit="B", unit_scale=True, desc=path.name, disable=None)
     try:
         with _open(archive.url) as response, open(path, "wb") as file, progress:
             # one byte more than expected is enough to know
-            while got <= archive.size and (block := response.read(1 << 18)):
+            while size <= archive.size and (block := response.read(1 << 18)):
                 file.write(block)
                 content.update(block)
-                got += len(block)
+                size += len(block)
                 progress.update(len(block))
     except (OSError, HTTPException) as error:
         host = urlsplit(archive.url).hostname
         raise InputError(f"cannot download {archive.url} from {host} ({one_line(error)}); {OTHERWISE}") from None
-    if got != archive.size:
-        size = f"{'over ' * (got > archive.size)}{min(got, archive.size):,} bytes instead of {archive.size:,}"
-        raise InputError(f"{archive.url} came with {size}; {OTHERWISE}")
+    if size != archive.size:
+        received = f"{'over ' * (size > archive.size)}{min(size, archive.size):,} bytes instead of {archive.size:,}"
+        raise InputError(f"{archive.url} came with {received}; {OTHERWISE}")
     if content.hexdigest() != archive.sha256:
         raise InputError(f"{archive.url} has SHA-256 {content.hexdigest()}, not {archive.sha256}; {OTHERWISE}")
     return path

@@ -41,8 +41,8 @@ def load_embeddings(path: str, size: int) -> np.ndarray:
         reason = one_line(error)
         raise InputError(f"{path}: no .npy file of a plain array ({reason}); write it with np.save") from None
     if stored.ndim != 2 or stored.dtype.kind not in "iuf" or not stored.shape[1]:
-        found = f"{stored.dtype} {list(stored.shape)}"
-        raise InputError(f"{path}: the array is {found}; store real numbers [N, D], one row per image of the pool")
+        kind = f"{stored.dtype} {list(stored.shape)}"
+        raise InputError(f"{path}: the array is {kind}; store real numbers [N, D], one row per image of the pool")
     if len(stored) != size:
         raise InputError(
             f"{path}: {len(stored)} rows, but the pool has {size} images; store one row for each, in the pool's order"
@@ -51,7 +51,9 @@ def load_embeddings(path: str, size: int) -> np.ndarray:
         embeddings = np.asarray(stored, np.float32)
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
-        raise InputError(f"{path}: row {finite.argmin()} is not finite in float32; mend it and store the array again")
+        raise InputError(
+            f"{path}: row {finite.argmin()} is not finite in float32; correct it and store the array again"
+        )
     return embeddings
 
 

@@ -2,7 +2,7 @@
 
 - `<split>/<class>/...`, for example `train/cat/1.png` or `train/cat/2024/may/1.jpg`.
 - `<class>/...`, as Caltech-101 and Caltech-256 come: one split, `all`.
-- Tiny ImageNet's: `train/<class>/images/*.JPEG` and `val/images/*.JPEG`, whose classes `val/val_annotations.txt` tells.
+- Tiny ImageNet's: `train/<class>/images/*.JPEG` and `val/images/*.JPEG`, their classes in `val/val_annotations.txt`.
 
 A class holds the images in its folder and in all folders below. The layout has splits where there is a folder
 `train/<class>`, or where no folder at the top holds images of its own. An example's id is its file's relative name, and
@@ -39,17 +39,17 @@ def read(
     root = user_path(path)
     if not root.is_dir():
         raise InputError(f"{path}: no such folder; check the path")
-    found = _tiny_imagenet(root, path) if (root / ANNOTATIONS).exists() else _by_class(root, path)
-    if not found:
+    places = _tiny_imagenet(root, path) if (root / ANNOTATIONS).exists() else _by_class(root, path)
+    if not places:
         layout = "train/<class>/*.png and test/<class>/*.png, or as <class>/*.png"
         raise InputError(f"{path}: no images ({', '.join(image_files.SUFFIXES)}); lay them out as {layout}")
     parts: dict = {}
-    for name in mixed(found):
-        parts.setdefault(found[name][0], []).append(name)
+    for name in mixed(places):
+        parts.setdefault(places[name][0], []).append(name)
     pair = resolve(split, test_split, {part: [len(names)] for part, names in sorted(parts.items())}, path)
-    classes = sorted({found[name][1] for part, _, _ in pair[0] for name in parts[part]})
+    classes = sorted({places[name][1] for part, _, _ in pair[0] for name in parts[part]})
     chosen = [[name for part, start, stop in ranges for name in parts[part][start:stop]] for ranges in pair]
-    unknown = [name for name in chosen[1] if found[name][1] not in classes]
+    unknown = [name for name in chosen[1] if places[name][1] not in classes]
     if unknown:
         known = ", ".join(classes)
         raise InputError(f"{path}: {unknown[0]} is of a class that {split} lacks ({known}); rename or add the class")
@@ -57,7 +57,7 @@ def read(
     files = [root / name for name in every]
     key = content_key(["folder", str(image_size), *every], files)
     stacked = images_of(files, every, str(root), key, cache_dir, image_size, max_resident)
-    labels = np.array([classes.index(found[name][1]) for name in every], np.int32)
+    labels = np.array([classes.index(places[name][1]) for name in every], np.int32)
     cut = len(chosen[0])
     both = [(stacked[rows], labels[rows], np.array(every[rows])) for rows in (slice(cut), slice(cut, None))]
     return *both, classes
@@ -120,7 +120,7 @@ def _tiny_imagenet(root, path):
 
 def _files(root, path):
     """The relative names of all files, links followed, hidden ones left out."""
-    found: list[str] = []
+    names: list[str] = []
     waiting: list[tuple] = [(root, "", ())]
     visits: Counter = Counter()
     while waiting:
@@ -143,8 +143,8 @@ def _files(root, path):
             if is_folder:
                 waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
             else:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 def _is_hidden(name):

@@ -73,7 +73,7 @@ def _opened(file):
 
 
 def _white_is_zero(tags):
-    """Whether a TIFF's grey counts from white; refuses samples that Pillow would hand over as other numbers."""
+    """Whether a TIFF's grey counts from white; refuses samples that Pillow would read as other numbers."""
     bits, formats = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
     if not set(bits) <= {1, 2, 4, 8, 16} or not set(formats) <= {1}:
         raise ValueError(f"its samples have {bits[0]} bits, or a sign or a point: store it with unsigned 8 or 16 bits")

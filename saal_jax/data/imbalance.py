@@ -40,15 +40,15 @@ def alternating(*, few: Count = 50, many: Count = 5000) -> Transform:
     """
 
     def counts(sizes):
-        asked = [("few", few), ("many", many)]
+        options = [("few", few), ("many", many)]
         for label, size in enumerate(sizes):
-            option, count = asked[label % 2]
+            option, count = options[label % 2]
             if size < count:
                 raise InputError(
                     f"imbalance alternating: {option} is {count}, but the class of label {label} has only {size} "
                     f"images; lower {option}"
                 )
-        return [asked[label % 2][1] for label in range(len(sizes))]
+        return [options[label % 2][1] for label in range(len(sizes))]
 
     return _keep(counts)
 

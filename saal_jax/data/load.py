@@ -1,4 +1,4 @@
-"""The one door through which images come in: find the source, read it, check it."""
+"""Every image comes in here: find its source, read it, check it."""
 
 import hashlib
 import math
@@ -53,7 +53,7 @@ def load(
       name: `digits`, a path to an `.npz` file (`train_images`, `train_labels`, `test_images`, `test_labels` and
         optionally `train_ids`, `test_ids`, `class_names`), a path to a folder of images (see below), or a TFDS name
         such as `cifar10`, `emnist/balanced` or `mnist:3.0.1`. A slice may follow: `cifar10[:40%]` or
-        `cifar10:train[:40%]`. A registered TFDS name wins over a folder of the same name in the working directory:
+        `cifar10:train[:40%]`. A registered TFDS name is taken before a folder of that name in the working directory:
         write `./name` for the folder.
       split: which examples to train on, in TFDS's slicing language (`train[:40%]`, `train+validation`).
       test_split: which examples to test on; may not share an example with `split`.
@@ -81,7 +81,7 @@ def load(
       `Data`. The same images, labels and ids give the same digest, whatever they were read from.
 
     Raises:
-      InputError: the data set, split or content cannot be used; the message says what, where and how to mend it.
+      InputError: the data set, split or content cannot be used; the message says what, where and how to correct it.
     """
     # Each source's own imports are paid for by those who use it.
     from saal_jax.data import digits, folder, npz
@@ -123,17 +123,17 @@ def checked(
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{_shape(train)} in {split} but {_shape(test)} in {test_split}"
         alike = train.images.shape[3] == test.images.shape[3]
-        mend = "give an image_size, to resize all to one shape" if alike else "store them with one number of channels"
-        raise InputError(f"{source}: images are {shapes}; {mend}")
+        remedy = "give an image_size, to resize all to one shape" if alike else "store them with one number of channels"
+        raise InputError(f"{source}: images are {shapes}; {remedy}")
     return Data(train, test, class_names, _digest(train, test))
 
 
 def parse(name: str, split: str) -> tuple[str, str]:
     """`cifar10:train[:40%]` -> (`cifar10`, `train[:40%]`)."""
-    found = re.fullmatch(r"(.+?)(?::([A-Za-z][\w-]*))?(\[[^\[\]]*\])", name)
-    if os.path.exists(name) or not found:
+    match = re.fullmatch(r"(.+?)(?::([A-Za-z][\w-]*))?(\[[^\[\]]*\])", name)
+    if os.path.exists(name) or not match:
         return name, split
-    source, named, part = found.groups()
+    source, named, part = match.groups()
     if "[" in split or "+" in split or (named and split not in ("train", named)):
         raise InputError(f"{name!r} and split={split!r} both say which examples to train on; give only one of them")
     return source, (named or split) + part

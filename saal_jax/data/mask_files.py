@@ -78,8 +78,8 @@ def decode(path: Path, table: Table, size: tuple[int, int], image_size: ImageSiz
             f"{path}: no PNG of labels ({one_line(error)}); store labels as PNG, which loses nothing"
         ) from None
     if image.size[::-1] != size:
-        found, wanted = ("x".join(map(str, pair)) for pair in (image.size, size[::-1]))
-        raise InputError(f"{path}: the mask is {found} but its image is {wanted}; correct one of them")
+        of_mask, of_image = ("x".join(map(str, pair)) for pair in (image.size, size[::-1]))
+        raise InputError(f"{path}: the mask is {of_mask} but its image is {of_image}; correct one of them")
     classes = _by_colour(path, image, table) if image.mode in ("RGB", "RGBA") else _by_index(path, image, table)
     return nearest(classes, image_files.height_and_width(image_size) or size)
 

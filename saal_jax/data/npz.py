@@ -112,10 +112,10 @@ def _part(path, name, arrays, others):
 def _check_images(path, name, images):
     if np.issubdtype(images.dtype, np.floating) and not np.isfinite(images).all():
         first = tuple(np.argwhere(~np.isfinite(images))[0].tolist())
-        raise InputError(f"{path}: {name} is not finite at {first}; mend it and store uint8 0..255")
+        raise InputError(f"{path}: {name} is not finite at {first}; correct it and store uint8 0..255")
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        found = f"{images.dtype} {list(images.shape)}"
-        raise InputError(f"{path}: {name} is {found}; store uint8 0..255, [N, H, W] or [N, H, W, C]")
+        kind = f"{images.dtype} {list(images.shape)}"
+        raise InputError(f"{path}: {name} is {kind}; store uint8 0..255, [N, H, W] or [N, H, W, C]")
     if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
         raise InputError(
             f"{path}: {name} is {list(images.shape)}, which looks like channels first; store [N, H, W, C], as "
@@ -144,8 +144,10 @@ def _numbered(path, labels, ids):
     present = {int(label) for label in np.unique(labels)}
     largest = max(present, default=-1)
     if largest == 255 and 254 not in present:
-        example, mend = str(ids[labels.argmax()]), "remove those images, or give class_names"
-        raise InputError(f"{path}: label 255 of example {example!r}, but no 254: if it marks images to ignore, {mend}")
+        example, remedy = str(ids[labels.argmax()]), "remove those images, or give class_names"
+        raise InputError(
+            f"{path}: label 255 of example {example!r}, but no 254: if it marks images to ignore, {remedy}"
+        )
     if largest >= max(len(labels), 1):
         example = str(ids[labels.argmax()])
         raise InputError(f"{path}: label {largest} of example {example!r}: number the classes from 0, without gaps")

@@ -14,7 +14,7 @@ _BLOCK_BYTES = 2**24
 class Rows:
     """Rows of arrays on disk that are laid one after the other: `arrays[0][rows]`, if there is but one.
 
-    Has what is asked of images on disk: `shape`, `dtype`, and `rows[positions]`, which alone reads.
+    Has what all images on disk have: `shape`, `dtype`, and `rows[positions]`, which alone reads.
     """
 
     def __init__(self, arrays: Sequence, rows: np.ndarray):
@@ -24,20 +24,20 @@ class Rows:
 
     def __getitem__(self, positions):
         rows = self._rows[positions]
-        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        images = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for array, start, stop in zip(self._arrays, self._starts[:-1], self._starts[1:], strict=True):
             here = (start <= rows) & (rows < stop)
             if here.any():
-                found[here] = array[rows[here] - start]
-        return found
+                images[here] = array[rows[here] - start]
+        return images
 
 
-def take(images: Images, rows: np.ndarray):
+def take(images: Images, rows: np.ndarray) -> Images:
     """`images[rows]`, of images on disk as a view."""
     return Rows([images], rows) if on_disk(images) else images[rows]
 
 
-def join(parts: Sequence):
+def join(parts: Sequence) -> Images:
     """The parts one after the other; of images on disk as a view."""
     if not any(map(on_disk, parts)):
         return np.concatenate(parts)

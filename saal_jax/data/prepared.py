@@ -114,7 +114,7 @@ def _open(name, folder):
     if tfds.core.FileFormat.ARRAY_RECORD not in builder.info.available_file_formats():
         raise InputError(
             f"{name} in {folder} is stored as {builder.info.file_format.value}; "
-            "prepare it with `--file_format=array_record`, in another data_dir"
+            "prepare it with the file_format array_record, in another data_dir"
         )
     return builder
 
@@ -159,13 +159,13 @@ def read_ranges(
         for start in range(0, len(source), at_once):
             rows = list(range(start, min(start + at_once, len(source))))
             try:
-                found = source.__getitems__(rows)
+                chunk = source.__getitems__(rows)
             except Exception as error:  # damaged records surface as errors of array_record or of the parser of examples
                 reason = one_line(error)
                 raise InputError(
                     f"{where}: cannot read the records of {spec} ({reason}); copy or prepare it again"
                 ) from None
-            for row, record in zip(rows, found, strict=True):
+            for row, record in zip(rows, chunk, strict=True):
                 yield record, _text(record[id_key], where) if id_key else numbered[row]
 
     def arrays_and_ids():

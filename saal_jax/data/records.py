@@ -1,4 +1,4 @@
-"""Images on disk, decoded as they are asked for: a pool larger than memory."""
+"""Images on disk, decoded when they are read: a pool larger than memory."""
 
 import io
 

@@ -40,11 +40,11 @@ def ranges(spec: str, lengths: dict[str, list[int]], where: str) -> Ranges:
         have = ", ".join(f"{name} ({sum(n)} examples)" for name, n in lengths.items())
         reason = str(error).strip().splitlines()[-1].rstrip(".").replace(f"'{alias}'", "'all'")
         raise InputError(f"{where}: cannot use split {spec!r}: {reason}; the splits that exist are {have}") from None
-    found = [(names[p.splitname], p.from_ or 0, p.to) for p in parts]
-    found = [(name, start, sum(lengths[name]) if stop is None else stop) for name, start, stop in found]
-    if any(stop <= start for _, start, stop in found):
+    open_ended = [(names[p.splitname], p.from_ or 0, p.to) for p in parts]
+    absolute = [(name, start, sum(lengths[name]) if stop is None else stop) for name, start, stop in open_ended]
+    if any(stop <= start for _, start, stop in absolute):
         raise InputError(f"{where}: split {spec!r} selects no examples; training and testing need at least one each")
-    return found
+    return absolute
 
 
 def take_both(parts: dict, split: str, test_split: str, where: str):

@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 def with_stored_operands(fun: Callable) -> Callable:
     """`fun` with what enters its convolutions kept in memory as it is.
 
-    The gradient of a kernel reads its layer's inputs transposed. XLA would compute them anew while it transposes them,
+    The gradient of a kernel reads its layer's inputs transposed. XLA would compute them again while it transposes them,
     normalisation and residual path included, although the forward pass has left them in memory.
     """
 
@@ -34,7 +34,7 @@ def with_stored_operands(fun: Callable) -> Callable:
 def keep_memory() -> None:
     """Lets this process use memory again that it has freed; call it before JAX computes anything.
 
-    A step takes all its memory at once and frees it, which glibc hands to the system and asks for anew: a fifth to a
+    A step takes all its memory at once and frees it, which glibc returns to the system and asks for again: a fifth to a
     third of a step's time. Only the main thread's memory can grow without bounds, so programs have to run there.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)

@@ -19,7 +19,7 @@ from saal_jax.typing import PyTree
 _BILINEAR = ("conv_general_dilated", "dot_general")
 
 
-def value_and_factors(fun: Callable, params: PyTree, *args) -> tuple[Callable, Callable]:
+def value_and_factors(fun: Callable, params: PyTree, *args: PyTree) -> tuple[Callable, Callable]:
     """Splits `jax.value_and_grad(fun, has_aux=True)` in two, the first half free of arrays as large as `params`.
 
     Factored are the leaves of `params` that enter one convolution or one product and nothing else, as they are or

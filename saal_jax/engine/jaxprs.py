@@ -11,7 +11,7 @@ from saal_jax.typing import PyTree
 _CALLS = ("jit", "pjit", "closed_call")
 
 
-def trace(fun: Callable, *args) -> tuple[Any, PyTree]:
+def trace(fun: Callable, *args: PyTree) -> tuple[Any, PyTree]:
     """`(closed jaxpr, shapes of the result)` of `fun`, with what it jits inside written out."""
     closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
     if any(equation.primitive.name in _CALLS for equation in closed.jaxpr.eqns):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
 
-from saal_jax.typing import PyTree
+from saal_jax.typing import Key, PyTree
 
 
 def machine_bytes() -> int:
@@ -56,7 +56,7 @@ def lap() -> tuple[float, int]:
     return time.perf_counter(), peak
 
 
-def bytes_per_example(fun: Callable, params: PyTree, arrays: PyTree, size: int, *keys) -> tuple[int, int]:
+def bytes_per_example(fun: Callable, params: PyTree, arrays: PyTree, size: int, *keys: Key) -> tuple[int, int]:
     """`(fixed, per example)` bytes that `fun(params, chunk, *keys)` holds at its worst, at about `size` examples.
 
     An estimate: XLA fuses what is counted apart here, and pads what is counted bare. Of `arrays` and `keys`, whose

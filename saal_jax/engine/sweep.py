@@ -35,7 +35,7 @@ def score_pool(
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
     precision: str = "float32",
-    progress: Callable | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> PyTree:
     """Scores every example of `arrays` in chunks of one fixed size, so that a run compiles `score_fn` once.
 
@@ -90,7 +90,7 @@ def score_available(
     most: int | None = None,
     mesh: Mesh | None = None,
     precision: str = "float32",
-    progress: Callable | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> PyTree:
     """`score_pool` over the examples in the mask `available[N]` only: `[N, ...]` with NaN elsewhere.
 
@@ -120,7 +120,7 @@ def score_available(
         listed = ", ".join(first) + ", ..." * (wrong.size > 5)
         raise InputError(
             f"{wrong.size} of {positions.size} scores are not finite, of examples {listed}: the weights have diverged "
-            "(lower optimizer.learning_rate) or these images are extreme (leave them out)"
+            "(lower the learning rate) or these images are extreme (leave them out)"
         )
     if len(positions) == len(available):
         return scores
@@ -133,7 +133,7 @@ def score_available(
     return jax.tree.map(spread, scores)
 
 
-def default_chunk_size(score_fn: ScoreFn, params: PyTree, arrays: PyTree, *key) -> int:
+def default_chunk_size(score_fn: ScoreFn, params: PyTree, arrays: PyTree, *key: Key) -> int:
     """Examples that a device scores at once in the memory set aside for them."""
     stats = jax.local_devices()[0].memory_stats() or {}
     available = stats["bytes_limit"] // 4 if "bytes_limit" in stats else _CHUNK_BYTES
@@ -142,7 +142,7 @@ def default_chunk_size(score_fn: ScoreFn, params: PyTree, arrays: PyTree, *key) 
 
 
 def equal_chunk_size(
-    score_fn: ScoreFn, params: PyTree, arrays: PyTree, size: int, mesh: Mesh | None = None, *key
+    score_fn: ScoreFn, params: PyTree, arrays: PyTree, size: int, mesh: Mesh | None = None, *key: Key
 ) -> int:
     """Examples that each device scores at once so that `size` fill chunks of equal size: the last one is padded."""
     largest = default_chunk_size(score_fn, params, arrays, *key)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from saal_jax.typing import Images
+from saal_jax.typing import Array, Images
 
 # PyTorch's default: U(-b, b) with b = 1 / sqrt(fan_in), of variance 1 / (3 fan_in).
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -37,7 +37,7 @@ class Linear(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, inputs):
+    def __call__(self, inputs: jax.Array) -> jax.Array:
         bound = inputs.shape[-1] ** -0.5
 
         def bias_init(key, shape, dtype=jnp.float32):
@@ -58,7 +58,7 @@ class BatchNorm(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, inputs, *, train: bool, mask=None):
+    def __call__(self, inputs: jax.Array, *, train: bool, mask: Array | None = None) -> jax.Array:
         inputs, features = in_float32(inputs), inputs.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)

@@ -1,9 +1,10 @@
 """Modules that predict the loss of an image from what the stages of a network make of it."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from saal_jax.models.layers import Linear, in_float32, torch_kernel_init
@@ -21,12 +22,12 @@ class _LossPrediction(nn.Module):
     convolutions: bool
 
     @nn.compact
-    def __call__(self, stages):
+    def __call__(self, stages: Sequence[jax.Array]) -> jax.Array:
         read = []
         for number, stage in enumerate(stages):
             if self.convolutions and number < len(stages) - 1:
-                options = {"padding": 1, "use_bias": False, "kernel_init": torch_kernel_init, "dtype": stage.dtype}
-                stage = nn.Conv(stage.shape[-1], (3, 3), 2, **options)(stage)
+                options: dict[str, Any] = {"use_bias": False, "kernel_init": torch_kernel_init, "dtype": stage.dtype}
+                stage = nn.Conv(stage.shape[-1], (3, 3), 2, padding=1, **options)(stage)
             read.append(nn.relu(Linear(self.width)(jnp.mean(in_float32(stage), axis=(1, 2)))))
         return Linear(1)(jnp.concatenate(read, axis=-1))[:, 0]
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from saal_jax.models.layers import BatchNorm, Linear, Outputs, in_float32, torch_kernel_init
+from saal_jax.typing import Array
 
 
 class Block(nn.Module):
@@ -16,7 +18,7 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, inputs, *, train, mask):
+    def __call__(self, inputs: jax.Array, *, train: bool, mask: Array | None) -> jax.Array:
         hidden = _conv(self.features, 3, self.stride, self.dtype)(inputs)
         hidden = nn.relu(BatchNorm(dtype=self.dtype)(hidden, train=train, mask=mask))
         hidden = _conv(self.features, 3, 1, self.dtype)(hidden)
@@ -39,7 +41,9 @@ class ResNet18(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, drop: bool = False, mask: Array | None = None
+    ) -> Outputs:
         hidden = _conv(self.width, 3, 1, self.dtype)(images)
         hidden = nn.relu(BatchNorm(dtype=self.dtype)(hidden, train=train, mask=mask))
         stages = []

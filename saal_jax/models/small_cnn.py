@@ -3,9 +3,11 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 from saal_jax.errors import InputError
 from saal_jax.models.layers import Linear, Outputs, in_float32, max_pool, torch_kernel_init
+from saal_jax.typing import Array
 
 
 class SmallCNN(nn.Module):
@@ -20,7 +22,9 @@ class SmallCNN(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images, *, train: bool = False, drop: bool = False, mask=None):
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, drop: bool = False, mask: Array | None = None
+    ) -> Outputs:
         if min(images.shape[1:3]) < 4:
             raise InputError(
                 f"images are {'x'.join(map(str, images.shape[1:]))} (height, width, channels): at least 4x4"

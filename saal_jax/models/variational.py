@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from saal_jax.typing import Key
+
 _MAX_STAGES = 4
 
 
@@ -56,14 +58,14 @@ class _Autoencoder(nn.Module):
     latent: int
     width: int
 
-    def setup(self):
+    def setup(self) -> None:
         self.encoder = _Encoder(self.latent, self.width)
         self.decoder = _Decoder(self.width)
 
-    def encode(self, images):
+    def encode(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self.encoder(images)
 
-    def __call__(self, images, key):
+    def __call__(self, images: jax.Array, key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
         mean, log_variance = self.encode(images)
         codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
         return self.decoder(codes, images.shape[1:]), mean, log_variance
@@ -74,7 +76,7 @@ class _Encoder(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, images):
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         hidden = images
         for stage in range(_stages(images.shape[1:])):
             hidden = nn.relu(_Down(self.width * 2**stage)(hidden))
@@ -87,7 +89,7 @@ class _Decoder(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, codes, shape):
+    def __call__(self, codes: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         stages = _stages(shape)
         height, width = _size(shape, stages)
         features = self.width * 2 ** (stages - 1)
@@ -104,7 +106,7 @@ class _Discriminator(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, codes):
+    def __call__(self, codes: jax.Array) -> jax.Array:
         hidden = codes
         for _ in range(2):
             hidden = nn.relu(nn.Dense(self.width, kernel_init=nn.initializers.he_normal())(hidden))
@@ -117,7 +119,7 @@ class _Down(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, images):
+    def __call__(self, images: jax.Array) -> jax.Array:
         batch, height, width, channels = images.shape
         images = jnp.pad(images, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
         blocks = images.reshape(batch, images.shape[1] // 2, 2, images.shape[2] // 2, 2, channels)
@@ -134,7 +136,7 @@ class _Up(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, images):
+    def __call__(self, images: jax.Array) -> jax.Array:
         images = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
         blocks = nn.Conv(4 * self.features, (2, 2), padding="VALID", kernel_init=nn.initializers.he_normal())(images)
         batch, height, width, _ = blocks.shape

@@ -76,7 +76,7 @@ def semi_supervised_loss_prediction(
         if training.cycle == training.cycles:
             return mask
         if left_out >= mask.sum():
-            raise InputError(f"recipe.left_out is {left_out} of {mask.sum()} labelled images: lower it")
+            raise InputError(f"left_out is {left_out} of {mask.sum()} labelled images: lower it")
         if training.cycle == 0:
             chosen = [random_k(named(key, "left out"), pool.ids, mask, left_out)]
         else:

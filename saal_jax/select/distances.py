@@ -34,7 +34,7 @@ def over_blocks(embeddings: Array, mask: Array, visit: Callable, state: PyTree) 
     """Folds `state = visit(state, rows[B], valid[B], squared[B, N])` over the examples of `mask[N]`, B at a time.
 
     `squared` are the squared distances of these rows to all examples, up to some eps of the squared norms. The number
-    of blocks depends on the mask, their shape on N alone, so that nothing is compiled anew where the mask grows.
+    of blocks depends on the mask, their shape on N alone, so that nothing is compiled again where the mask grows.
     """
     size = len(embeddings)
     block = min(size, max(16, _HELD // max(size, 1)))

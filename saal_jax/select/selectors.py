@@ -9,7 +9,8 @@ generator than threefry2x32 draws one of that first. `k` is static.
 import functools
 import inspect
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from saal_jax.keys import as_threefry, named, of_each
 from saal_jax.select.distances import nearest_of, squared_to
 from saal_jax.typing import Array, Key
 
+_Select = TypeVar("_Select", bound=Callable)
+
 
 class Selection(NamedTuple):
     """Positions in the data set, `indices[k]` int32 padded with -1, and how many of them are chosen, `count`."""
@@ -29,7 +32,7 @@ class Selection(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # tuples have a method of that name
 
 
-def _selector(select):
+def _selector(select: _Select) -> _Select:
     """Takes anything array-like with a row per example, and compiles once for each size and `k`."""
     compiled, signature = jax.jit(select, static_argnames="k"), inspect.signature(select)
 
@@ -53,7 +56,7 @@ def _selector(select):
         masks = {name: arrays[name].astype(bool) for name in ("available", "labelled") if name in arrays}
         return compiled(key, k=k, **arrays | masks)
 
-    return wrapped
+    return cast(_Select, wrapped)
 
 
 @_selector

@@ -53,11 +53,11 @@ def detection(
     height, width = image_shape[:2]
 
     def pseudo_label_fn(outputs):
-        found = decoded(jax.lax.stop_gradient(outputs), max_boxes, overlap)
-        classes = jnp.where(found.scores > threshold, found.classes, PADDING)
+        detected = decoded(jax.lax.stop_gradient(outputs), max_boxes, overlap)
+        classes = jnp.where(detected.scores > threshold, detected.classes, PADDING)
         rows = max_boxes - len(classes)
         classes = jnp.pad(classes, (0, rows), constant_values=PADDING)
-        return Boxes(jnp.pad(found.corners, ((0, rows), (0, 0))), classes, jnp.zeros(max_boxes, bool))
+        return Boxes(jnp.pad(detected.corners, ((0, rows), (0, 0))), classes, jnp.zeros(max_boxes, bool))
 
     def augment(key, images, labels):
         if moves is None:
@@ -200,11 +200,11 @@ def _within(labels):
 
 def _aggregated(fun, outputs, overlap, aggregation):
     """`fun(logits[K, 2])` of the boxes of one example, object or not, beyond what it says of one that is certain."""
-    found = decoded(outputs, _MOST_DETECTIONS, overlap)
-    scores = jnp.clip(found.scores, 1e-6, 1 - 1e-6)
+    detected = decoded(outputs, _MOST_DETECTIONS, overlap)
+    scores = jnp.clip(detected.scores, 1e-6, 1 - 1e-6)
     logits = jnp.log(scores) - jnp.log1p(-scores)
     values = fun(jnp.stack([logits, jnp.zeros_like(logits)], axis=1)) - fun(jnp.array([[100.0, 0.0]], logits.dtype))
-    there = (found.classes != PADDING) & (found.scores > _LEAST_SCORE)
+    there = (detected.classes != PADDING) & (detected.scores > _LEAST_SCORE)
     return _AGGREGATES[aggregation](jnp.where(there, values, 0), jnp.maximum(there.sum(), 1))
 
 

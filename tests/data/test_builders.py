@@ -240,7 +240,7 @@ def test_more_than_was_asked_for_is_not_fetched(tmp_path, monkeypatch, refused):
 
 def test_not_on_the_server(source, tmp_path, refused):
     (source / "cifar-10-binary.tar.gz").unlink()
-    refused("127.0.0.1", "404", "--data_dir", name="cifar10", data_dir=str(tmp_path / "tfds"))
+    refused("127.0.0.1", "404", "as data_dir", name="cifar10", data_dir=str(tmp_path / "tfds"))
     assert not debris(tmp_path / "tfds")
 
 
@@ -254,7 +254,7 @@ def closed_port():
 def test_unreachable_host(host, tmp_path, monkeypatch, refused):
     url = f"http://{host}:{closed_port()}/cifar-10-binary.tar.gz"
     monkeypatch.setitem(builders.ARCHIVES, "cifar10", [Archive(url, 1000, "0" * 64)])
-    refused(host, "--data_dir", name="cifar10", data_dir=str(tmp_path / "tfds"))
+    refused(host, "as data_dir", name="cifar10", data_dir=str(tmp_path / "tfds"))
     assert not debris(tmp_path / "tfds")
 
 

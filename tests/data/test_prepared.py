@@ -192,7 +192,7 @@ def test_not_array_record(tmp_path, refused):
     path = custom.prepare(tmp_path, "old", FEATURES, {"train": examples(1), "test": examples(1)})
     info = path / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
-    refused("tfrecord", "--file_format=array_record", name="old", data_dir=str(tmp_path))
+    refused("tfrecord", "file_format array_record", name="old", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])

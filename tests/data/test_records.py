@@ -54,7 +54,10 @@ def test_a_loop_on_records_is_that_on_their_images(prepared, tmp_path):
     images, labels, ids = load("stored", data_dir=prepared, cache_dir=str(tmp_path)).train
     task, prepare = classification(2), partial(normalize, mean=(0.5,) * 3, std=(0.3,) * 3)
     recipe = supervised(Ingredients(small_cnn(2, width=2), adam(), task, prepare, (4, 4, 3)))
-    protocol, select = Protocol(6, 4, 2, 2, batch_size=4, pool_subset=None, warm_start=False), entropy(recipe.apply)
+    protocol, select = (
+        Protocol(6, 4, 2, 2, batch_size=4, pool_subset=None, warm_start=False),
+        entropy(recipe.apply, task),
+    )
 
     def cycles(stored):
         pool = make_pool(stored, ids)

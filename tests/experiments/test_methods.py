@@ -36,7 +36,7 @@ def test_more_left_out_than_there_is_to_begin_with_is_refused_before_anything_is
     few = ["--config.initial_labels=20", "--config.batch_size=2", "--config.recipe.module_epochs=0"]
     sslpm = "semi_supervised_loss_prediction"
     assert run(tmp_path / "run", sslpm, *few, "--config.recipe.left_out=20") == 2
-    assert capsys.readouterr().err == "error: recipe.left_out is 20 of 20 labelled images: lower it\n"
+    assert capsys.readouterr().err == "error: left_out is 20 of 20 labelled images: lower it\n"
     assert not (tmp_path / "run").exists()
     assert (
         run(tmp_path / "run", "semi_supervised_loss_prediction", *few, "--config.recipe.left_out=19", "--dry_run") == 0

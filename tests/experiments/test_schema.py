@@ -99,6 +99,27 @@ def test_values_are_typed():
     assert config.optimizer.learning_rate == 0.01
 
 
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        "recipe.name=loss_prediction weight=0 joint=0",
+        "recipe.name=loss_prediction joint=1",
+        "recipe.name=semi_supervised_loss_prediction left_out=0 module_epochs=0 confidence=0",
+        "recipe.name=semi_supervised_loss_prediction confidence=1",
+        "recipe.name=snapshots span=1",
+        "optimizer.name=sam rho=0 momentum=0 weight_decay=0",
+        "acquisition.name=saal rho=0 screening=1",
+        "augmentation.name=crop_and_flip padding=0",
+    ],
+)
+def test_what_switches_a_part_off_or_takes_all_of_it_is_allowed(assignments):
+    name, *options = assignments.split()
+    section = name.split(".")[0]
+    config = schema.override(BASE, [f"--config.{name}", *(f"--config.{section}.{option}" for option in options)])
+    values = getattr(config, section).model_dump()
+    assert all(values[key] == float(value) for key, value in (option.split("=") for option in options))
+
+
 def test_a_new_name_starts_its_section_afresh():
     config = schema.override(BASE, ["--config.acquisition.name=random", "--config.optimizer.name=sam"])
     assert config.acquisition.model_dump() == {"name": "random"}
