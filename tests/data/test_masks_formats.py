@@ -219,8 +219,9 @@ def test_tables_with_commas(tmp_path, read):
 
 def test_what_is_cached_is_of_one_table_and_one_size(tmp_path, read):
     coloured(tmp_path / "streets")
-    before = read(tmp_path / "streets").train.labels
     assert read(tmp_path / "streets", image_size=5).train.labels.shape == (4, 5, 5)
+    assert read(tmp_path / "streets").train.images.shape == (4, 12, 16, 3)
+    before = read(tmp_path / "streets").train.labels
     path = tmp_path / "streets/classes.txt"
     first, second, *rest = path.read_text().splitlines()
     path.write_text("\n".join([second, first, *rest]))
