@@ -194,7 +194,7 @@ def _within(labels):
     """The boxes whose centre is in the image, clipped to it; the others become padding."""
     low, high = labels.corners[..., :2], labels.corners[..., 2:]
     centre = (low + high) / 2
-    inside = ((centre > 0) & (centre < 1)).all(-1)
+    inside = ((centre >= 0) & (centre <= 1)).all(-1)
     return labels._replace(corners=jnp.clip(labels.corners, 0, 1), classes=jnp.where(inside, labels.classes, PADDING))
 
 
