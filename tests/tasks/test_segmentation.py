@@ -176,9 +176,11 @@ def wrong(value):
             "labels of (4, 5) pixels do not fit images of 4 x 6",
         ),
         (lambda: make_task().prepare(wrong(3), ["cat", "dog"]), "label 3 in the mask of dog is none of 0..2 or 255"),
+        (lambda: make_task().prepare(wrong(-2), ["cat", "dog"]), "label -2 in the mask of dog is none of 0..2 or 255"),
         (lambda: make_task().prepare(wrong(256), ["cat", "dog"]), "label 256 in the mask of dog"),
         (lambda: make_task(3, 3), "images of 4 x 6 pixels cannot be cut into 3 rows and 3 columns of one size"),
         (lambda: make_task(2, 4), "images of 4 x 6 pixels cannot be cut into 2 rows and 4 columns of one size"),
+        (lambda: segmentation(256, None, None, SHAPE), "256 classes"),
         (lambda: make_task().augment(None, None, None), "this augmentation does not say how pixels move"),
         (lambda: module.check_outputs(jnp.zeros((2, 3)), 2), "it must return logits [2, H, W, C]"),
         (
