@@ -84,6 +84,17 @@ def test_void_comes_in_where_black_does(name):
         assert not void[moves.scale > 1.01].any() and void[moves.scale < 0.95].any((1, 2)).all()
 
 
+def test_of_a_scaled_image_and_the_frame_the_smaller_is_within_the_other():
+    images = np.zeros((1000, HEIGHT, WIDTH, 1), np.uint8)
+    moves = MOVES["scale_and_flip"](jax.random.key(0), images)
+    whole = np.broadcast_to(np.float32([0, 0, 1, 1]), (1000, 1, 4))
+    low, high = np.split(np.asarray(moved_corners(whole, moves, HEIGHT, WIDTH))[:, 0], 2, axis=1)
+    smaller = np.asarray(moves.scale)[:, None] < 1
+    ends = np.where(smaller, low, -low), np.where(smaller, 1 - high, high - 1)
+    assert min(ends[0].min(), ends[1].min()) > -1e-5
+    assert max(np.quantile(end, 0.01) for end in ends) < 0.01 and max(end.max() for end in ends) > 0.2
+
+
 def test_every_kind_of_move_occurs():
     for name in ("crop_and_flip", "scale_and_flip"):
         moves = all_moved(name)[0]
