@@ -18,6 +18,7 @@ from saal_jax.optimizers import SCHEDULES, Schedule, adam, sgd
 from saal_jax.preprocessing import crop_and_flip
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
+from saal_jax.recipes.semi_supervised_loss_prediction import _pair_cost
 from saal_jax.training import Training
 from tests.toys import BATCH, IDS, IMAGES, LABELS, NETWORK, NORMALIZE, POOL, SGD, SIZE, recipe
 
@@ -156,6 +157,12 @@ def test_pairs_by_hand():
     assert pair_loss(both, predicted, losses, mask) == ((10 * -3 + 1) + (10 * -7 - 8)) / 2
     assert pair_loss(both, predicted, losses, jnp.array([1, 1, 0, 0, 1])) == 10 * -3 + 1  # 1 is in the middle
     assert pair_loss(both, predicted, losses, jnp.array([0, 1, 0, 0, 0])) == 0
+
+
+def test_costs_of_pairs_by_hand():
+    """`log(1 + exp(-2))` where the larger loss is predicted larger by 2, `log(1 + exp(2))` where it is not."""
+    costs = _pair_cost(jnp.full(3, 2.0), jnp.array([0.5, -0.5, 0.0]))
+    np.testing.assert_allclose(costs, [0.126928, 2.126928, 2.126928], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
