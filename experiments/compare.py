@@ -136,7 +136,9 @@ def _recipes(base: schema.Config, first: str) -> Iterator[schema.Config]:
 
 
 def _offers(config: schema.Config) -> dict:
-    return recipe_of(config, 2, (32, 32, 3), (0.5,), (0.5,)).offers
+    size = config.image_size or 32
+    shape = (*(size if isinstance(size, tuple) else (size, size)), 3)
+    return recipe_of(config, 2, shape, (0.5,), (0.5,)).offers
 
 
 def table(runs: dict[str, Curves], root: Path) -> str:

@@ -28,6 +28,11 @@ def user_path(path: str | os.PathLike) -> Path:
         raise InputError(f"{text}: there is no such home folder; write the path out") from None
 
 
+def data_folder(data_dir: str | None) -> Path:
+    """Where data sets are looked for by name: `data_dir`, or where TFDS would."""
+    return user_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """What a JSON file holds; OSError where it cannot be read, ValueError where it is none."""
     with open_file(path) as file:

@@ -153,6 +153,7 @@ def test_every_kernel_is_factored(name, heads, dtype):
     assert sum(kernels) > 0.985 * total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORED)
 def test_they_learn_in_bfloat16_as_in_float32(name):
     """A few steps on four images: the loss falls, by as much."""

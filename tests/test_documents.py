@@ -41,6 +41,14 @@ def test_a_method_of_ones_own_as_contributing_has_it(tmp_path):
     assert callable(names["doubt"](lambda weights, images: images))
 
 
+def test_boxes_and_masks(capsys):
+    (program,) = [text for text in PROGRAMS if "load_masks" in text]
+    exec(program, {})
+    boxes, masks = capsys.readouterr().out.splitlines()
+    assert boxes == "(400, 2, 4) (400, 2) (400, 2)"
+    assert masks == "(400, 24, 32) ('background', 'disc', 'square', 'triangle', 'cross')"
+
+
 @pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=str)
 def test_every_link_leads_somewhere(path):
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):

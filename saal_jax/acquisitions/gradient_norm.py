@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from saal_jax.acquisitions._scored import scored
+from saal_jax.errors import InputError
 from saal_jax.scores import bound
 from saal_jax.tasks import Task
 
@@ -16,6 +17,13 @@ def gradient_norm(apply: Callable, task: Task, *, labels: Literal["pseudo", "exp
     """The images of the largest gradient of the loss over all weights, at the pseudo label, or in expectation over the
     labels under the model's own probabilities.
     """
+
+    if task.regions > 1:
+        raise InputError("acquisition gradient_norm is of whole images, but regions of them are bought: use saal")
+    if labels == "expected" and task.classes_of != "image":
+        raise InputError(
+            "labels=expected is over the classes of an image, of which this task has none: use labels=pseudo"
+        )
 
     def score_fn(weights, images):
         def apply_fn(params, images):

@@ -1,6 +1,7 @@
 """Images and the boxes drawn on them: what the reader of each format returns, and what is checked of all alike."""
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -72,12 +73,18 @@ def by_stem(paths: dict[str, Path]) -> dict[str, Path]:
     return stems
 
 
+def warn(text: str) -> None:
+    """A warning at the line that called this package, however deep in it the reason was noticed."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals["__name__"].startswith("saal_jax."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
 def warn_of_unlabelled(where: str, names: Iterable[str]) -> None:
     """Says how many images are left out because nobody has drawn boxes on them."""
     if names := sorted(names):
-        warnings.warn(
-            f"{where}: {len(names)} images without annotations left out; the first is {names[0]}", stacklevel=6
-        )
+        warn(f"{where}: {len(names)} images without annotations left out; the first is {names[0]}")
 
 
 def boxes_of(images: Sequence[Annotated], sizes: np.ndarray, class_names: Sequence[str], where: str) -> Boxes:
@@ -112,8 +119,7 @@ def boxes_of(images: Sequence[Annotated], sizes: np.ndarray, class_names: Sequen
         classes = np.array([labels[name] for name in image.classes], np.int32)
         every.append(Boxes(inside.reshape(-1, 4), classes, np.array(image.crowd, bool)))
     if beyond:
-        text = f"{where}: {len(beyond)} boxes that reach out of their image are cut; the first in {beyond[0]}"
-        warnings.warn(text, stacklevel=4)
+        warn(f"{where}: {len(beyond)} boxes that reach out of their image are cut; the first in {beyond[0]}")
     most = max(1, *(len(boxes.classes) for boxes in every))
     return Boxes(*map(np.stack, zip(*(padded(boxes, most) for boxes in every), strict=True)))
 

@@ -92,14 +92,17 @@ def _eight_bits(image, white_is_zero):
     return grey
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Height and width of an image file once it is turned as its EXIF orientation says, by its header."""
+def size_of(file: Any, where: str = "") -> tuple[int, int]:
+    """Height and width of an image file, once it is turned as its EXIF orientation says, by its header.
+
+    `where` names the image in errors, if not its path.
+    """
     try:
-        with _opened(path) as image:
+        with _opened(file) as image:
             turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
             return image.size if turned else image.size[::-1]
     except Exception as error:
-        raise InputError(f"{path}: cannot read the image ({one_line(error)}); replace or remove it") from None
+        raise InputError(f"{where or file}: cannot read the image ({one_line(error)}); replace or remove it") from None
 
 
 def resize(images: np.ndarray, image_size: ImageSize) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from saal_jax.boxes import Boxes
-from saal_jax.data import coco, voc, yolo
+from saal_jax.data import coco, digits_detection, voc, yolo
 from saal_jax.data.annotated import boxes_of
 from saal_jax.data.cache import content_key
 from saal_jax.data.listed import chosen, images_of, sizes_of
@@ -68,11 +68,16 @@ def load_boxes(
     name = os.fspath(name)
     user_path(name)  # refuses what no path can be
     source, split = parse(name, split)
-    root = folder_of(source, data_dir)
-    if root:
+    if source == "digits_detection":
+        data = digits_detection.read(split, test_split)
+    elif root := folder_of(source, data_dir):
         data = _read(root, split, test_split, cache_dir, image_size, max_resident)
-    else:
+    elif source in BOXES:
         raise missing(source, data_dir, BOXES, coco.LAYOUT)
+    else:
+        from saal_jax.data import prepared_boxes
+
+        data = prepared_boxes.read(source, split, test_split, data_dir, cache_dir, image_size, max_resident)
     return checked(source, data, split, test_split, image_size, _boxes)
 
 

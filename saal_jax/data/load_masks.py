@@ -1,12 +1,13 @@
 """Images with a class for each pixel: find the source, read it, check it."""
 
 import os
-import warnings
 
 import numpy as np
 
-from saal_jax.data import mask_files, mask_folders
+from saal_jax.data import mask_files, mask_folders, shapes
+from saal_jax.data.annotated import warn
 from saal_jax.data.cache import cached, cached_on_disk, content_key
+from saal_jax.data.image_files import height_and_width
 from saal_jax.data.listed import chosen, images_of, sizes_of
 from saal_jax.data.load import Data, checked, parse
 from saal_jax.data.on_disk import blocks
@@ -63,12 +64,21 @@ def load_masks(
     name = os.fspath(name)
     user_path(name)  # refuses what no path can be
     source, split = parse(name, split)
-    root = folder_of(source, data_dir)
-    if root:
+    if source == "shapes":
+        data = shapes.read(split, test_split)
+    elif root := folder_of(source, data_dir):
         data = _read(root, split, test_split, cache_dir, image_size, max_resident)
     else:
         raise missing(source, data_dir, MASKS, mask_folders.LAYOUT)
-    data = checked(source, data, split, test_split, image_size, _masks)
+    shape = height_and_width(image_size)
+
+    def masks(part, num_classes, where):
+        """As large as the images will be."""
+        if shape is None or shape == part.labels.shape[1:]:
+            return part.labels
+        return np.stack([mask_files.nearest(mask, shape) for mask in part.labels])
+
+    data = checked(source, data, split, test_split, image_size, masks)
     _warn_of_absent(source, split, data)
     return data
 
@@ -97,10 +107,6 @@ def _read(root, split, test_split, cache_dir, image_size, max_resident):
     return *((stacked[rows], labels[rows], np.array(names[rows])) for rows in both), table.names
 
 
-def _masks(split, num_classes, where):
-    return split.labels
-
-
 def _warn_of_absent(source, split, data):
     """Names the classes that no pixel of the training split has: are the masks what they are thought to be?"""
     counts = np.zeros(256, int)
@@ -109,4 +115,4 @@ def _warn_of_absent(source, split, data):
     absent = [name for name, count in zip(data.class_names, counts, strict=False) if not count]
     if absent:
         listed = ", ".join(absent[:8]) + ", ..." * (len(absent) > 8)
-        warnings.warn(f"{source}, {split}: no pixel is of the classes {listed}", stacklevel=3)
+        warn(f"{source}, {split}: no pixel is of the classes {listed}")

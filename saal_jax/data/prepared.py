@@ -3,17 +3,18 @@
 import difflib
 import io
 import json
-import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from saal_jax.data import image_files
 from saal_jax.data.cache import cached, cached_on_disk, content_key
-from saal_jax.data.slices import ranges, resolve
+from saal_jax.data.slices import Ranges, ranges, resolve
 from saal_jax.errors import InputError, one_line
-from saal_jax.paths import user_path
+from saal_jax.paths import data_folder
 from saal_jax.typing import ImageSize
 
 _AT_ONCE = 500  # records
@@ -33,8 +34,22 @@ def read(
     keys = _supervised_keys(builder)
     lengths = {part: info.shard_lengths for part, info in builder.info.splits.items()}
     pair = resolve(split, test_split, lengths, name)
-    train, test = (_read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident) for wanted in pair)
+    kind = Kind(
+        keys, ("labels",), lambda records, where: [np.array([it[keys[1]] for it, _ in records], np.int32)], "id"
+    )
+    train, test = (read_ranges(builder, kind, wanted, cache_dir, image_size, max_resident) for wanted in pair)
     return train, test, builder.info.features[keys[1]].names
+
+
+class Kind(NamedTuple):
+    """What is read of each record: its image, by the first of `keys`; arrays `names`, which are `arrays_of` all records
+    and their ids (and where they are from); and an id, by the key `id`, where there is one.
+    """
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    arrays_of: Callable[[Iterable[tuple[dict, str]], str], list[np.ndarray]]
+    id: str
 
 
 def records(name: str, split: str, data_dir: str | None):
@@ -53,9 +68,12 @@ def known_names() -> list[str]:
     return tfds.list_builders(with_community_datasets=False)  # the community's list would need TensorFlow
 
 
-def open_builder(name: str, data_dir: str | None):
-    """A builder over the files of `name` in `data_dir`, which prepares them first where it can."""
-    folder = str(user_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
+def open_builder(name: str, data_dir: str | None, others: Sequence[str] = ("digits", "cifar10", "mnist")):
+    """A builder over the files of `name` in `data_dir`, which prepares them first where it can.
+
+    `others` are names that an unknown one may have meant besides TFDS's.
+    """
+    folder = str(data_folder(data_dir))
     try:
         parsed, wanted = tfds.core.naming.parse_builder_name_kwargs(name)
     except ValueError:
@@ -79,7 +97,7 @@ def open_builder(name: str, data_dir: str | None):
             f"{name} is not prepared in {folder}; give another data_dir, or prepare it, which needs TensorFlow: "
             f"`tfds build {name} --file_format=array_record --data_dir={folder}`"
         )
-    near = difflib.get_close_matches(dataset, ["digits", *known_names()], n=3) or ["digits", "cifar10", "mnist"]
+    near = difflib.get_close_matches(dataset, [*others, *known_names()], n=3) or others
     raise InputError(
         f"no data set {name!r} in {folder}, nor a folder or TFDS data set of that name; did you mean {', '.join(near)}?"
     )
@@ -115,14 +133,23 @@ def _supervised_keys(builder):
     return keys
 
 
-def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
-    """The arrays of `ranges`, from the cache if these very bytes have been decoded before."""
+def read_ranges(
+    builder: Any,
+    kind: Kind,
+    wanted: Ranges,
+    cache_dir: str | None,
+    image_size: ImageSize,
+    max_resident: int | None,
+) -> tuple:
+    """The images of these ranges, the arrays of a kind, and the ids; from the cache if these very bytes have been
+    decoded before.
+    """
     spec = _spec(wanted)
     where = f"{builder.info.full_name} in {builder.data_path}"
     files = _files(builder, spec)
     features = json.dumps(builder.info.features.to_json(), sort_keys=True)
-    key = content_key((spec, *keys, features, str(image_size)), files)
-    image_key, label_key = keys
+    key = content_key((spec, *kind.keys, features, str(image_size)), files)
+    image_key, id_key = kind.keys[0], kind.id if kind.id in builder.info.features else None
     channels = builder.info.features[image_key].shape[-1]
     numbered = [f"{part}_{i:05d}" for part, start, stop in wanted for i in range(start, stop)]
 
@@ -139,11 +166,17 @@ def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
                     f"{where}: cannot read the records of {spec} ({reason}); copy or prepare it again"
                 ) from None
             for row, record in zip(rows, chunk, strict=True):
-                yield record, _text(record["id"], where) if "id" in builder.info.features else numbered[row]
+                yield record, _text(record[id_key], where) if id_key else numbered[row]
 
-    def labels_and_ids():
-        labels, ids = zip(*((record[label_key], example) for record, example in records()), strict=True)
-        return np.array(labels, np.int32), np.array(ids)
+    def arrays_and_ids():
+        ids: list[str] = []
+
+        def noted():
+            for record, example in records():
+                ids.append(example)
+                yield record, example
+
+        return *kind.arrays_of(noted(), where), np.array(ids)
 
     def decoded(at_once=_AT_ONCE):
         for record, example in records(at_once):
@@ -151,13 +184,15 @@ def _read_ranges(builder, keys, wanted, cache_dir, image_size, max_resident):
             yield image_files.decode(io.BytesIO(record[image_key]), channels, image_size, place)
 
     def read_all():
-        labels, ids = labels_and_ids()
-        return image_files.stack(decoded(), ids, where), labels, ids
+        *arrays, ids = arrays_and_ids()
+        return image_files.stack(decoded(), ids, where), *arrays, ids
 
+    names = (*kind.names, "ids")
     if max_resident is None or len(numbered) * next(decoded(at_once=1)).nbytes <= max_resident:
-        return cached(key, cache_dir, ("images", "labels", "ids"), read_all)
-    labels, ids = cached(f"{key}-labels", cache_dir, ("labels", "ids"), labels_and_ids)
-    return cached_on_disk(key, cache_dir, len(ids), lambda: image_files.blocks(decoded(), ids, where)), labels, ids
+        return tuple(cached(key, cache_dir, ("images", *names), read_all))
+    *arrays, ids = cached(f"{key}-labels", cache_dir, names, arrays_and_ids)
+    images = cached_on_disk(key, cache_dir, len(ids), lambda: image_files.blocks(decoded(), ids, where))
+    return images, *arrays, ids
 
 
 def _spec(wanted):

@@ -10,6 +10,7 @@ that the training split mentions.
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from saal_jax.data.annotated import (
     Annotated,
@@ -110,14 +111,19 @@ def _parsed(path):
     try:
         with open_file(path) as file:
             content = file.read()
-        if b"<!" in content.replace(b"<!--", b"").replace(b"<![CDATA[", b"") or b"\0" in content:
-            raise ValueError("it declares a document type, or is not UTF-8")
+        parser = expat.ParserCreate()
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+        parser.Parse(content, True)
         tree = ElementTree.fromstring(content)
         if tree.tag != "annotation":
             raise ValueError(f"it holds <{tree.tag}>, not <annotation>")
         return tree
-    except (OSError, ValueError, LookupError, ElementTree.ParseError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, ElementTree.ParseError, expat.ExpatError, RecursionError) as error:
         raise InputError(f"{path}: no annotation of Pascal VOC ({one_line(error)}); write it again") from None
+
+
+def _refuse_doctype(*_):
+    raise ValueError("it declares a document type")
 
 
 def _number(thing, key, here):

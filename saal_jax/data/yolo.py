@@ -93,7 +93,8 @@ def names_of(path: Path) -> list[str]:
         return []
     text = match[1].strip()
     if text[:1] in ("[", "{"):
-        entries = re.findall(r"""(?:[^,"']|"[^"]*"|'[^']*')+""", _until_closed(text[1:]))
+        inside = re.findall(r"""(?:[^]}"']|"[^"]*"|'[^']*')+""", text[1:])[:1]
+        entries = re.findall(r"""(?:[^,"']|"[^"]*"|'[^']*')+""", "".join(inside))
         numbered = text[0] == "{"
     else:
         entries = [line for line in text.splitlines() if not line.strip().startswith("#")]
@@ -106,11 +107,6 @@ def names_of(path: Path) -> list[str]:
     if sorted(names) != sorted(numbers) or not all(names.values()):
         raise InputError(f"{path}: cannot read its names; write `names: [cat, dog]`, or a line `  0: cat` for each")
     return [names[number] for number in numbers]
-
-
-def _until_closed(text):
-    match = re.match(r"""(?:[^]}"']|"[^"]*"|'[^']*')*""", text)
-    return match[0] if match else ""
 
 
 def _unquoted(text):

@@ -51,6 +51,11 @@ def semi_supervised_loss_prediction(
 
     Optimizers restart in every cycle; whether the weights do, `warm_start` says (in the paper they do not).
     """
+    if ingredients.task.classes_of != "image":
+        raise InputError(
+            "recipe semi_supervised_loss_prediction compares the classes of two augmentations of an image: it is for one "
+            "class for each image, use recipe supervised"
+        )
     module = loss_prediction_module(width=width, convolutions=True)
     optimizer = ingredients.optimizer
     transformation = optax.chain(optimizer.transformation, _scale_module(module_rate))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
 from saal_jax.engine.devices import copied, local, replicate
+from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.models import Weights
 from saal_jax.models.layers import MOMENTUM
@@ -47,6 +48,8 @@ def snapshots(
     The teacher's weights are their average, or (`ema`) an exponential average over all steps t with decay
     `min(1 - 1 / (t + 1), 0.97)`; its batch statistics are the means over one pass through the labelled images.
     """
+    if ingredients.task.classes_of == "box":
+        raise InputError("recipe snapshots compares logits of students, which boxes do not have: use recipe supervised")
     alone, schedule = supervised(ingredients), ingredients.optimizer.schedule
     step = _averaging(make_step(supervised_loss(ingredients.model, ingredients.task), ingredients))
     epoch = make_epoch(step, ingredients)

@@ -159,17 +159,19 @@ def with_gradients(
 def few_at_a_time(fun: Callable, params: PyTree, examples: PyTree) -> PyTree:
     """`fun` of every example, as many at a time as stay in a CPU's caches with arrays like `params` of their own."""
     size = jax.tree.leaves(examples)[0].shape[0]
-    in_flight = _in_flight(params, size)
+    in_flight = _in_flight(params, examples, size)
     if in_flight >= size:
         return jax.vmap(fun)(examples)
     return jax.lax.map(fun, examples, batch_size=in_flight if in_flight > 1 else None)
 
 
-def _in_flight(params, size):
+def _in_flight(params, examples, size):
     """How many examples have gradients and weights of their own at a time: on a CPU what stays in its caches."""
     if jax.default_backend() != "cpu":
         return size
-    return int(np.clip(_CACHED_BYTES // max(1, sum(leaf.nbytes for leaf in jax.tree.leaves(params))), 1, size))
+    # Of large images what enters the layers, here in the factors, is more than the weights.
+    own, read = (sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (params, examples))
+    return int(np.clip(_CACHED_BYTES // max(1, own + read // max(1, size)), 1, size))
 
 
 def validated(

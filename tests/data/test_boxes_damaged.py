@@ -140,19 +140,24 @@ def test_voc(tmp_path, refused, name):
     refused(path, *words)
 
 
-def test_voc_in_utf_16_hides_no_entity(tmp_path, refused):
+def test_voc_hides_no_entity_in_another_encoding(tmp_path, refused):
     drawn.voc(tmp_path / "pets")
     path = tmp_path / "pets/Annotations/e.xml"
-    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]>' + path.read_text()
-    path.write_bytes(text.encode("utf-16"))
-    refused(path, "not UTF-8")
+    text = path.read_text()
+    head, body = '<?xml version="1.0" encoding="{}"?>', '<!DOCTYPE a [<!ENTITY b "c">]>' + text
+    path.write_bytes((head.format("utf-16") + body).encode("utf-16"))
+    refused(path, "declares a document type")
+    path.write_bytes(head.format("cp037").encode() + body.encode("cp037"))  # where no byte is that of ASCII's "<"
+    refused(path, "no annotation of Pascal VOC")
 
 
 def test_voc_nested_without_end(tmp_path, refused):
     drawn.voc(tmp_path / "pets")
     path = tmp_path / "pets/Annotations/e.xml"
-    path.write_text("<annotation>" * 200_000)
+    path.write_text("<annotation>" * 100_000)
     refused(path, "no annotation of Pascal VOC")
+    path.write_text("<annotation>" * 100_000 + "</annotation>" * 100_000)
+    load_boxes(str(tmp_path / "pets"), cache_dir=str(tmp_path / "cache"))  # an image without objects
 
 
 def test_voc_with_comments_is_read(tmp_path):
