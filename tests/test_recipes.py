@@ -81,6 +81,17 @@ def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
     assert len(traces) == 2 * programs
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_progress_rises_to_its_total(name):
+    recipe, calls = make(name), []
+    recipe.train(
+        jax.random.key(2), recipe.init(jax.random.key(1)), training(epochs=3), lambda *call: calls.append(call)
+    )
+    (total,) = {total for _, total in calls}
+    assert [done for done, _ in calls] == list(range(1, total + 1))
+    assert total == {"ensemble": 3 * 3, "semi_supervised_loss_prediction": 3 + 2}.get(name, 3)
+
+
 def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():
     recipe = make("supervised", small_cnn(3, width=8, dropout=0.5))
     weights = recipe.init(jax.random.key(0)).weights
@@ -248,6 +259,16 @@ def test_the_easiest_old_and_new_images_sit_out():
         chex.assert_trees_all_equal(state.weights, expected.weights)
     with pytest.raises(InputError, match="left_out is 30 of 12 labelled images: lower it"):
         trained(sslpm(left_out=30), labelled=labelled)
+
+
+def test_the_module_convolves_all_stages_but_the_last():
+    def kernels(name):
+        module = make(name).init(jax.random.key(1)).weights.params["module"]
+        return sum(leaf.ndim == 4 for leaf in jax.tree.leaves(module))
+
+    stages = len(NETWORK.outputs(NETWORK.init(jax.random.key(0), IMAGES[:1] / 255), IMAGES[:1] / 255).stages)
+    assert kernels("loss_prediction") == 0
+    assert kernels("semi_supervised_loss_prediction") == stages - 1 > 0
 
 
 def test_the_module_learns_at_its_own_rate():
