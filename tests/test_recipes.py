@@ -286,12 +286,22 @@ def test_the_module_learns_at_its_own_rate():
 
 def test_defaults_are_those_of_the_papers():
     """Beluch et al.: 5 networks. Yoo and Kweon: margin 1, weight 1, 128 wide, joint for 120 of 200 epochs. Baik et al.:
-    snapshots after 160, 170, ..., 200 of 200 epochs.
+    snapshots after 160, 170, ..., 200 of 200 epochs. Hwang et al.: 24 images sit out, the module learns at .05 beside
+    .1, then alone for 30 epochs with 12 x 128 unlabelled images a step, of which it takes those surer than .9.
     """
     published = {
         "ensemble": {"members": 5},
         "loss_prediction": {"margin": 1.0, "weight": 1.0, "joint": 120 / 200, "width": 128},
         "snapshots": {"count": 5, "span": 40 / 200, "teacher": "average"},
+        "semi_supervised_loss_prediction": {
+            "left_out": 24,
+            "module_rate": 0.05 / 0.1,
+            "module_epochs": 30,
+            "module_learning_rate": 0.01,
+            "unlabelled_batch": 12 * 128,
+            "confidence": 0.9,
+            "width": 128,
+        },
     }
     assert {name: RECIPES[name].__kwdefaults__ for name in published} == published
 
