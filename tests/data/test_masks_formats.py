@@ -217,6 +217,18 @@ def test_tables_with_commas(tmp_path, read):
     assert read(tmp_path / "streets").digest == before
 
 
+def test_what_is_cached_is_of_one_table_and_one_size(tmp_path, read):
+    coloured(tmp_path / "streets")
+    assert read(tmp_path / "streets", image_size=5).train.labels.shape == (4, 5, 5)
+    assert read(tmp_path / "streets").train.images.shape == (4, 12, 16, 3)
+    before = read(tmp_path / "streets").train.labels
+    path = tmp_path / "streets/classes.txt"
+    first, second, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([second, first, *rest]))
+    exchanged = np.append([1, 0], np.arange(2, 256)).astype(np.uint8)
+    np.testing.assert_array_equal(read(tmp_path / "streets").train.labels, exchanged[before])
+
+
 def test_real_streets(real_folder, tmp_path):
     """The share of pixels of each class, as published with the data."""
     shares = {
