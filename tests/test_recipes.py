@@ -18,6 +18,7 @@ from saal_jax.optimizers import SCHEDULES, Schedule, adam, sgd
 from saal_jax.preprocessing import crop_and_flip
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
+from saal_jax.recipes.semi_supervised_loss_prediction import _pair_cost
 from saal_jax.training import Training
 from tests.toys import BATCH, IDS, IMAGES, LABELS, NETWORK, NORMALIZE, POOL, SGD, SIZE, recipe
 
@@ -78,6 +79,17 @@ def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
         chex.assert_trees_all_equal(state, expected)
         assert loss == expected_loss
     assert len(traces) == 2 * programs
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_progress_rises_to_its_total(name):
+    recipe, calls = make(name), []
+    recipe.train(
+        jax.random.key(2), recipe.init(jax.random.key(1)), training(epochs=3), lambda *call: calls.append(call)
+    )
+    (total,) = {total for _, total in calls}
+    assert [done for done, _ in calls] == list(range(1, total + 1))
+    assert total == {"ensemble": 3 * 3, "semi_supervised_loss_prediction": 3 + 2}.get(name, 3)
 
 
 def test_samples_of_dropout_scatter_around_the_network_and_follow_their_keys():
@@ -156,6 +168,12 @@ def test_pairs_by_hand():
     assert pair_loss(both, predicted, losses, mask) == ((10 * -3 + 1) + (10 * -7 - 8)) / 2
     assert pair_loss(both, predicted, losses, jnp.array([1, 1, 0, 0, 1])) == 10 * -3 + 1  # 1 is in the middle
     assert pair_loss(both, predicted, losses, jnp.array([0, 1, 0, 0, 0])) == 0
+
+
+def test_costs_of_pairs_by_hand():
+    """`log(1 + exp(-2))` where the larger loss is predicted larger by 2, `log(1 + exp(2))` where it is not."""
+    costs = _pair_cost(jnp.full(3, 2.0), jnp.array([0.5, -0.5, 0.0]))
+    np.testing.assert_allclose(costs, [0.126928, 2.126928, 2.126928], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +261,16 @@ def test_the_easiest_old_and_new_images_sit_out():
         trained(sslpm(left_out=30), labelled=labelled)
 
 
+def test_the_module_convolves_all_stages_but_the_last():
+    def kernels(name):
+        module = make(name).init(jax.random.key(1)).weights.params["module"]
+        return sum(leaf.ndim == 4 for leaf in jax.tree.leaves(module))
+
+    stages = len(NETWORK.outputs(NETWORK.init(jax.random.key(0), IMAGES[:1] / 255), IMAGES[:1] / 255).stages)
+    assert kernels("loss_prediction") == 0
+    assert kernels("semi_supervised_loss_prediction") == stages - 1 > 0
+
+
 def test_the_module_learns_at_its_own_rate():
     states = [
         trained(sslpm(module_rate=rate, module_epochs=0, left_out=0), epochs=1, labelled=IDS < 4)[0]
@@ -258,12 +286,22 @@ def test_the_module_learns_at_its_own_rate():
 
 def test_defaults_are_those_of_the_papers():
     """Beluch et al.: 5 networks. Yoo and Kweon: margin 1, weight 1, 128 wide, joint for 120 of 200 epochs. Baik et al.:
-    snapshots after 160, 170, ..., 200 of 200 epochs.
+    snapshots after 160, 170, ..., 200 of 200 epochs. Hwang et al.: 24 images sit out, the module learns at .05 beside
+    .1, then alone for 30 epochs with 12 x 128 unlabelled images a step, of which it takes those surer than .9.
     """
     published = {
         "ensemble": {"members": 5},
         "loss_prediction": {"margin": 1.0, "weight": 1.0, "joint": 120 / 200, "width": 128},
         "snapshots": {"count": 5, "span": 40 / 200, "teacher": "average"},
+        "semi_supervised_loss_prediction": {
+            "left_out": 24,
+            "module_rate": 0.05 / 0.1,
+            "module_epochs": 30,
+            "module_learning_rate": 0.01,
+            "unlabelled_batch": 12 * 128,
+            "confidence": 0.9,
+            "width": 128,
+        },
     }
     assert {name: RECIPES[name].__kwdefaults__ for name in published} == published
 

@@ -20,7 +20,16 @@ from saal_jax.pool import Pool
 from saal_jax.preprocessing import crop_and_flip, unchanged
 from saal_jax.recipes.supervised import supervised
 from saal_jax.tasks.classification import classification
-from saal_jax.training import Batch, Ingredients, Training, gather, make_epoch, make_step, supervised_loss
+from saal_jax.training import (
+    Batch,
+    Ingredients,
+    Training,
+    gather,
+    make_epoch,
+    make_mixed_batches,
+    make_step,
+    supervised_loss,
+)
 from tests import toys
 from tests.toys import NETWORK
 
@@ -228,3 +237,17 @@ def test_the_decay_of_adamw_is_none_of_the_gradients_business():
     transformation = OPTIMIZERS["adamw"](learning_rate=0.1, weight_decay=0.5).transformation
     updates, _ = transformation.update(gradients, transformation.init(weights), weights)
     np.testing.assert_allclose(updates, -0.1 * np.sign(gradients) - 0.1 * 0.5 * weights, atol=1e-6)
+
+
+def test_mixed_batches_are_half_of_either():
+    """Of 5 labelled examples and 8 of a source, two and two: the labelled ones over and over, in one order."""
+    key, ids, source = jax.random.key(0), np.arange(20, dtype=np.uint32), np.arange(20) >= 12
+    batches, steps = make_mixed_batches(key, ids, ids < 5, source, 4, 10)
+    own, others = np.asarray(batches[:, :2]), np.asarray(batches[:, 2:])
+    assert steps == 3 and batches.shape == (5, 4)  # 10 in the end, two a batch
+    assert sorted(own.ravel()[:5].tolist()) == [0, 1, 2, 3, 4] and (own.ravel()[5:] == own.ravel()[:5]).all()
+    assert sorted(others[:4].ravel().tolist()) == list(range(12, 20)) and (others[4] == others[0]).all()
+    more, steps = make_mixed_batches(key, ids, ids < 9, source, 4, 10)
+    assert steps == 5 and more.shape == (5, 4)
+    nothing, steps = make_mixed_batches(key, ids, ids < 0, source, 4, 10)
+    assert steps == 4 and (nothing[:, :2] == -1).all() and (nothing[:, 2:] == others).all()

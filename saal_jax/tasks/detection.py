@@ -24,9 +24,7 @@ HEADLINE = "test_map50"
 _MOST_DETECTIONS = 100  # of an image, as COCO counts
 _LEAST_SCORE = 0.05  # of a box that counts among those of which one may be uncertain, as in PPAL (CVPR 2024)
 _SIZE_WEIGHT = 0.1  # of the loss of width and height, as in CenterNet
-_ROUNDING = (
-    1e-3  # cells: of boxes decoded from the same outputs differences are rounding, with gradients of either sign
-)
+_ROUNDING = 1e-3  # cells: from boxes decoded of the same outputs, differences are rounding, their gradients chance
 _SPREAD = 0.54 / 6  # of a box's side, the standard deviation of its peak (TTFNet, AAAI 2020)
 
 # Of values that are 0 where there is no box, and how many there are.

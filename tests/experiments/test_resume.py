@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.run import main
-from saal_jax import checkpoint, load_model
+from saal_jax import InputError, checkpoint, load_model
 from saal_jax.data import load
 
 KEYS = "dataset=digits[:10%] seeds=1 cycles=1 epochs=1 model.width=2".split()
@@ -60,6 +60,17 @@ def test_flags_that_change_draws_are_refused_by_name(begun, tmp_path, capsys, mo
     assert run(workdir, "cycles=2") == 2
     assert f"was begun under other flags of JAX: {change}; set them back" in capsys.readouterr().err
     assert tables(workdir) == before
+
+
+def test_a_finished_run_reads_no_data(begun, tmp_path, capsys, monkeypatch):
+    def build(*arguments):
+        raise InputError("the data are on another machine")
+
+    monkeypatch.setattr("experiments.run.build", build)
+    assert run(again(begun, tmp_path)) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert run(again(begun, tmp_path / "elsewhere"), "max_resident=1") == 2  # are these the same data?
+    assert "the data are on another machine" in capsys.readouterr().err
 
 
 CONTINUE = """

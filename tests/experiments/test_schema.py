@@ -120,6 +120,29 @@ def test_what_switches_a_part_off_or_takes_all_of_it_is_allowed(assignments):
     assert all(values[key] == float(value) for key, value in (option.split("=") for option in options))
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("recipe.name=ensemble", "members=1"),
+        ("recipe.name=loss_prediction", "margin=0"),
+        ("recipe.name=loss_prediction", "joint=1.1"),
+        ("recipe.name=semi_supervised_loss_prediction", "module_rate=0"),
+        ("recipe.name=semi_supervised_loss_prediction", "module_learning_rate=0"),
+        ("recipe.name=semi_supervised_loss_prediction", "unlabelled_batch=1"),
+        ("recipe.name=semi_supervised_loss_prediction", "confidence=1.1"),
+        ("recipe.name=snapshots", "count=1"),
+        ("recipe.name=snapshots", "span=0"),
+        ("optimizer.name=sgd", "momentum=1"),
+        ("optimizer.name=adam", "learning_rate=0"),
+        ("acquisition.name=saal", "screening=0"),
+    ],
+)
+def test_what_cannot_work_is_refused(name, option):
+    section, key = name.split(".")[0], option.split("=")[0]
+    with pytest.raises(InputError, match=f"^config.{section}.{key}=.*: input should be (greater|less) than"):
+        schema.override(BASE, [f"--config.{name}", f"--config.{section}.{option}"])
+
+
 def test_a_new_name_starts_its_section_afresh():
     config = schema.override(BASE, ["--config.acquisition.name=random", "--config.optimizer.name=sam"])
     assert config.acquisition.model_dump() == {"name": "random"}

@@ -45,6 +45,7 @@ class Mutant(NamedTuple):
     change: str
     text: str
     tests: tuple[str, ...]
+    slow: bool = False
 
 
 class _Positions(Visitor):
@@ -121,54 +122,68 @@ def written() -> list[Mutant]:
         text = (ROOT / change.file).read_text()
         assert text.count(change.old) == 1, f"{change.about}: {change.file} has the old text {text.count(change.old)}x"
         after = text.replace(change.old, change.new)
-        mutants.append(Mutant(change.file, _change(text, after)[0], change.about, after, change.tests))
+        line = _change(text, after)[0]
+        mutants.append(Mutant(change.file, line, change.about, after, change.tests, change.slow))
     return mutants
 
 
-def killed_by(mutant: Mutant, copy: Path, slow: bool) -> str:
+def killed_by(mutant: Mutant, copy: Path) -> str:
     """The first test that fails on this change, or `survived`."""
     file = copy / mutant.file
     before = file.read_text()
     file.write_text(mutant.text)
-    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-rfE", *(["-m", ""] if slow else [])]
+    try:
+        return first_failure(copy, mutant.tests, mutant.slow) or "**survived**"
+    finally:
+        file.write_text(before)
+
+
+def first_failure(copy: Path, tests: tuple[str, ...], slow: bool) -> str:
+    """The first of these tests that fails as the copy is now; nothing where all pass."""
+    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-rfE", f"--basetemp={copy.parent / 'pytest'}"]
+    options += ["-m", ""] if slow else []
     environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "300", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
-    options.append(f"--basetemp={copy.parent / 'pytest'}")
-    command = [sys.executable, "-m", "pytest", *options, *mutant.tests]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     try:
         done = subprocess.run(command, cwd=copy, env=environment, timeout=LIMIT, capture_output=True, text=True)
     except subprocess.TimeoutExpired:
         return f"no end in {LIMIT} s"
-    finally:
-        file.write_text(before)
     if done.returncode == 0:
-        return "**survived**"
+        return ""
     failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     return f"`{failed[1]}`" if failed else f"status {done.returncode}: {(done.stdout + done.stderr)[-200:]!r}"
+
+
+def copy_to(copy: Path) -> None:
+    """Copies all files that git knows, or could, as they are now."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines():
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
 
 
 def main() -> None:
     """Prints a row for each change."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("written", "drawn"), help="leave the others out")
-    parser.add_argument("--rows", help="of the table so far, those to test again, as in 3,17")
+    parser.add_argument("--rows", help="of the table, those to try, as in 3,17")
     parser.add_argument("--list", action="store_true", help="print the changes, and stop")
     arguments = parser.parse_args()
-    by_hand, (by_chance, total) = written(), drawn()
-    chosen = {"written": by_hand, "drawn": by_chance}.get(arguments.only, by_hand + by_chance)
-    rows = map(int, arguments.rows.split(",")) if arguments.rows else range(1, len(chosen) + 1)
-    print(f"{DRAWN} are drawn from {total}.\n\n| | file | line | change | killed by |\n|---|---|---|---|---|")
+    by_chance, total = drawn()
+    mutants = written() + by_chance
+    numbers = list(map(int, arguments.rows.split(","))) if arguments.rows else range(1, len(mutants) + 1)
+    chosen = {number: mutants[number - 1] for number in numbers}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
-        tracked = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-        )
-        for name in tracked.stdout.splitlines():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-        for number in rows:
-            mutant = chosen[number - 1]
-            result = "" if arguments.list else killed_by(mutant, copy, slow=mutant in by_hand)
+        copy_to(copy)
+        runs = set() if arguments.list else {(mutant.tests, mutant.slow) for mutant in chosen.values()}
+        for tests, slow in sorted(runs):
+            if failure := first_failure(copy, tests, slow):
+                sys.exit(f"error: {failure} fails without any change")
+        print(f"{DRAWN} are drawn from {total}.\n\n| | file | line | change | killed by |\n|---|---|---|---|---|")
+        for number, mutant in chosen.items():
+            result = "" if arguments.list else killed_by(mutant, copy)
             change = mutant.change.replace("|", "\\|")
             print(f"| {number} | {mutant.file} | {mutant.line} | {change} | {result} |", flush=True)
 

@@ -4,13 +4,16 @@ from typing import NamedTuple
 
 
 class Written(NamedTuple):
-    """A change: what is then wrong, and what becomes of which text of which file; `tests` must see it."""
+    """A change: what is then wrong, and what becomes of which text of which file; `tests` must see it, with
+    their `slow` ones where the clock alone can tell.
+    """
 
     about: str
     file: str
     old: str
     new: str
     tests: tuple[str, ...] = ("tests/test_wiring.py",)
+    slow: bool = False
 
 
 LOOP, TRAINING, RECIPES = "saal_jax/loop.py", "saal_jax/training.py", "saal_jax/recipes"
@@ -82,6 +85,7 @@ CHANGES = (
         "experiments/estimate.py",
         "seconds=len(cycles) * per_cycle\n        + steps * per_step",
         "seconds=len(cycles) * per_cycle\n        + 1000 * steps * per_step",
+        slow=True,
     ),
     Written(
         "an estimate of 0 bytes on disk",
