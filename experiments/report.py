@@ -48,6 +48,8 @@ def read_curves(workdir: Path, against: str = "num_labelled") -> Curves:
         if rows and against not in rows[0]:
             raise InputError(f"--against={against}: {workdir}/metrics.csv has no such column ({', '.join(rows[0])})")
         curves = _curves(rows, headline(workdir), against)
+    except InputError:
+        raise
     except OSError:
         raise InputError(f"{workdir} has no metrics.csv: name the workdir of a run") from None
     except (KeyError, TypeError, ValueError, OverflowError):

@@ -19,6 +19,7 @@ from experiments import methods, report, schema, tables, workdir
 from experiments.command import parse, path_of, warn
 from experiments.estimate import estimate, free_disk
 from experiments.lock import lock
+from experiments.pictures import draw_queried
 from experiments.processes import agree, check_platforms, end, join, on_first
 from experiments.schema import Config
 from experiments.setup import Setup, build
@@ -157,6 +158,7 @@ def run_seed(
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
         headline = problem.task.headline
         on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds, headline)
+        on_first(draw_queried, directory / "queried.png", config.task.name, setup, asked)
         progress.title = f"seed {seed} cycle {len(history)}/{config.cycles}"
     if len(history) <= config.cycles:
         print(f"seed {seed}: all {len(problem.pool.ids)} images of the pool are labelled; no more cycles")

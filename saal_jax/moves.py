@@ -30,13 +30,13 @@ def still(key: Key, images: Images) -> Move:
     return Move(zeros.astype(bool), zeros + 1, zeros, zeros)
 
 
-def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4) -> Move:
-    """Each image shifted at random by up to `padding` pixels and mirrored with probability 1/2."""
+def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4, flip: bool = True) -> Move:
+    """Each image shifted at random by up to `padding` pixels and, with `flip`, mirrored with probability 1/2."""
 
     def draw(key):
         crop_key, flip_key = jax.random.split(key)
         top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
-        return top, left, jax.random.bernoulli(flip_key)
+        return top, left, jax.random.bernoulli(flip_key) & flip
 
     top, left, flipped = jax.vmap(draw)(jax.random.split(key, len(images)))
     # It is mirrored after it is shifted.
@@ -50,9 +50,10 @@ def scale_and_flip(
     *,
     smallest: Annotated[float, Gt(0), Le(1)] = 0.8,
     largest: Annotated[float, Ge(1), Le(10)] = 1.25,
+    flip: bool = True,
 ) -> Move:
     """Each image scaled by a random factor from `smallest` to `largest` (uniform in its logarithm), shifted at random
-    so that the smaller of image and frame lies within the other, and mirrored with probability 1/2.
+    so that the smaller of image and frame lies within the other, and, with `flip`, mirrored with probability 1/2.
     """
     height, width = images.shape[1:3]
 
@@ -63,7 +64,7 @@ def scale_and_flip(
         room = jnp.array([height, width]) * (1 - 1 / scale)  # negative where the frame shows more than the image
         # Pixel centres: the first of the frame shows (.5 / scale - .5) of the image, and the place of its corner.
         top, left = jax.random.uniform(place_key, (2,)) * room + 0.5 / scale - 0.5
-        return Move(jax.random.bernoulli(flip_key), scale, top, left)
+        return Move(jax.random.bernoulli(flip_key) & flip, scale, top, left)
 
     return jax.vmap(draw)(jax.random.split(key, len(images)))
 

@@ -38,8 +38,12 @@ def mean_and_std(images: Images) -> tuple[list[float], list[float]]:
     return [total / count / 255 for total, _ in pairs], [math.sqrt(spread) / count / 255 for _, spread in pairs]
 
 
-def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4) -> jax.Array:
-    """Each image shifted at random by up to `padding` pixels (black comes in) and mirrored with probability 1/2."""
+def crop_and_flip(
+    key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4, flip: bool = True
+) -> jax.Array:
+    """Each image shifted at random by up to `padding` pixels (black comes in) and, with `flip`, mirrored with
+    probability 1/2.
+    """
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
     def augment(key, image):
@@ -47,7 +51,7 @@ def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le
         top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
         height, width, channels = image.shape[0] - 2 * padding, image.shape[1] - 2 * padding, image.shape[2]
         image = jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
-        return jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+        return jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image) if flip else image
 
     return jax.vmap(augment)(jax.random.split(key, len(images)), padded)
 
@@ -64,11 +68,12 @@ def scale_and_flip(
     *,
     smallest: Annotated[float, Gt(0), Le(1)] = 0.8,
     largest: Annotated[float, Ge(1), Le(10)] = 1.25,
+    flip: bool = True,
 ) -> jax.Array:
-    """Each image scaled by a random factor from `smallest` to `largest` about a random place (black comes in) and
-    mirrored with probability 1/2.
+    """Each image scaled by a random factor from `smallest` to `largest` about a random place (black comes in) and, with
+    `flip`, mirrored with probability 1/2.
     """
-    return moves.moved(images, moves.scale_and_flip(key, images, smallest=smallest, largest=largest))
+    return moves.moved(images, moves.scale_and_flip(key, images, smallest=smallest, largest=largest, flip=flip))
 
 
 # Each moves the image as the function of its name in `saal_jax.moves.MOVES` says.

@@ -30,5 +30,5 @@ segmentation = config.but(
     model={"name": "unet"},
     source="camvid",
     dataset="camvid",
-    optimizer={"learning_rate": 1e-3},
+    optimizer={"learning_rate": 5e-3},
 )

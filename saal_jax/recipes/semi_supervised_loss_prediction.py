@@ -53,7 +53,7 @@ def semi_supervised_loss_prediction(
     """
     if ingredients.task.classes_of != "image":
         raise InputError(
-            "recipe semi_supervised_loss_prediction compares the classes of two augmentations of an image: it is for "
+            "recipe semi_supervised_loss_prediction compares the classes of two augmentations of an image: it needs "
             "one class for each image, use recipe supervised"
         )
     module = loss_prediction_module(width=width, convolutions=True)

@@ -36,10 +36,12 @@ def segmentation(
     """The task of telling `num_classes` apart in every pixel of images of a shape.
 
     What is bought is one of `rows` x `columns` regions of an image, all of one size; with 1 x 1 the image. Region r is
-    in row `r // columns`. Raises InputError where the image cannot be cut so.
+    in row `r // columns`. Raises InputError where the image cannot be cut so, or there are more than 255 classes.
     """
     del augmentation
     (height, width), grid = image_shape[:2], (rows, columns)
+    if num_classes > VOID:
+        raise InputError(f"{num_classes} classes: labels of pixels can tell at most {VOID} apart, and void")
     if height % rows or width % columns:
         raise InputError(
             f"images of {height} x {width} pixels cannot be cut into {rows} rows and {columns} columns of one size: "
@@ -77,7 +79,7 @@ def segmentation(
     def prepare(labels, names):
         if labels.shape[1:] != (height, width):
             raise InputError(f"labels of {labels.shape[1:]} pixels do not fit images of {height} x {width}")
-        wrong = ((labels >= num_classes) & (labels != VOID)).reshape(len(labels), -1)
+        wrong = (((labels < 0) | (labels >= num_classes)) & (labels != VOID)).reshape(len(labels), -1)
         if wrong.any():
             first = int(wrong.any(1).argmax())
             value = labels[first].ravel()[wrong[first].argmax()]

@@ -155,7 +155,7 @@ def test_a_name_alone_stands_for_its_section():
         BASE, ["--config.acquisition=random", "--config.augmentation=crop_and_flip", "--config.augmentation.padding=2"]
     )
     assert config.acquisition.model_dump() == {"name": "random"}
-    assert config.augmentation.model_dump() == {"name": "crop_and_flip", "padding": 2}
+    assert config.augmentation.model_dump() == {"name": "crop_and_flip", "padding": 2, "flip": True}
     older = BASE.model_dump() | {"augmentation": None, "initial_selection": "random"}  # as they were recorded
     assert schema.validated(older) == BASE.but(initial_selection={"name": "random"})
     assert schema.validated(older | {"augmentation": "crop_and_flip"}).augmentation.padding == 4

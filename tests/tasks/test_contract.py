@@ -51,7 +51,7 @@ def recipe_of(name, augmentation="none", recipe="supervised", more=()):
 
 @functools.cache
 def setting(name):
-    """A task, stored images, the outputs of a network for them, and labels: its own answers, a little changed."""
+    """A task, stored images, the outputs of a network for them, and labels: its own answers, where these differ."""
     recipe = recipe_of(name)
     task = recipe.offers["task"]
     images = np.random.default_rng(0).integers(0, 256, (SIZE, *SHAPE)).astype(np.uint8)
@@ -60,6 +60,8 @@ def setting(name):
     weights = weights._replace(params=jax.tree.map(lambda leaf: 3 * leaf, weights.params))
     outputs = recipe.apply(weights, jnp.asarray(images))
     answers = jax.device_get(jax.vmap(task.pseudo_label_fn)(outputs))
+    if task.classes_of == "image":  # of which an untrained network knows but one
+        answers = np.arange(SIZE, dtype=np.int32) % CLASSES
     return recipe, task, weights, images, outputs, answers
 
 
@@ -103,10 +105,6 @@ def test_what_is_measured_of_an_example_depends_on_it_alone(name):
     for metric, value in summary.items():
         np.testing.assert_allclose(reordered[metric], value, rtol=1e-6)
         assert np.shape(value) in ((), (CLASSES,))
-    worse = task.summarize(
-        jax.device_get(task.measure(outputs, task.empty(SIZE) if name != "classification" else -answers + 2))
-    )
-    assert np.isnan(worse[task.headline]) or worse[task.headline] <= summary[task.headline]
 
 
 @every_task
@@ -153,13 +151,13 @@ def test_an_uncertainty_is_one_number_for_each_candidate(name, fun):
 def test_the_mean_of_equal_networks_is_each_of_them(name):
     _, task, _, _, outputs, answers = setting(name)
     mean = task.mean_outputs(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), outputs))
-    chex.assert_trees_all_equal(jax.device_get(jax.vmap(task.pseudo_label_fn)(mean)).__class__, answers.__class__)
+    assert jax.tree.structure(jax.vmap(task.pseudo_label_fn)(mean)) == jax.tree.structure(answers)
     np.testing.assert_allclose(task.losses(mean, answers), task.losses(outputs, answers), rtol=1e-4, atol=1e-5)
 
 
 @every_task
 def test_the_score_is_the_loss_after_a_step_of_plain_gradient_ascent(name):
-    recipe, task, weights, images, _, answers = setting(name)
+    recipe, task, weights, images, outputs, _ = setting(name)
 
     def apply_fn(params, images):
         return recipe.apply(weights._replace(params=params), images)
@@ -178,7 +176,7 @@ def test_the_score_is_the_loss_after_a_step_of_plain_gradient_ascent(name):
     at = {"loss_fn": task.loss_fn, "pseudo_label_fn": task.pseudo_label_fn, "rho": 0.05, "adaptive": False}
     scores = max_perturbed_loss(apply_fn, weights.params, images, **at)
     for row in range(3):
-        label = jax.tree.map(lambda leaf: leaf[row], answers)  # noqa: B023
+        label = jax.device_get(task.pseudo_label_fn(jax.tree.map(lambda leaf: leaf[row], outputs)))  # noqa: B023
         expected = slowly(weights.params, images[row], label)
         np.testing.assert_allclose(scores[row], expected, rtol=2e-4, atol=1e-6)
     assert task.by_candidate(scores).shape == ((SIZE,) if task.regions == 1 else (SIZE, task.regions))
