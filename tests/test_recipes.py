@@ -243,6 +243,11 @@ def test_unlabelled_images_teach_where_the_network_is_sure():
     chex.assert_trees_all_equal(module_after(1.0, POOL), module_after(1.0, other))  # never quite sure
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), module_after(0.0, POOL), module_after(0.0, other))
     assert max(jax.tree.leaves(moved)) > 1e-6
+    network, _ = trained(sslpm(left_out=0, module_epochs=0))
+    sureness = jax.nn.softmax(ask(sslpm(), "apply", network.weights, IMAGES[14:])).max(1)
+    some = float(jnp.median(sureness))  # sure of one half of them
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), module_after(some, POOL), module_after(1.0, POOL))
+    assert max(jax.tree.leaves(moved)) > 1e-6
 
 
 def test_the_easiest_old_and_new_images_sit_out():
