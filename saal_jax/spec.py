@@ -110,10 +110,8 @@ def make_acquisition(acquisition: dict, offers: dict, recipe_name: str) -> Calla
     acquire, regions = call(ACQUISITIONS, acquisition, *(offers[name] for name in needed)), offers["task"].regions
     if regions == 1:
         return acquire
-    of_parts = {"apply", "task"} | (
-        {"pixels", "teacher", "students"} if offers["task"].classes_of == "pixel" else set()
-    )
-    whole = [need for need in needed if need not in of_parts]
+    of_pixels = {"pixels", "teacher", "students", "predicted_loss"} if offers["task"].classes_of == "pixel" else set()
+    whole = [need for need in needed if need not in {"apply", "task"} | of_pixels]
     if whole:
         raise InputError(
             f"acquisition {name} needs {whole[0]}, which is of whole images, but {regions} regions of each are bought "

@@ -26,9 +26,12 @@ def loss_prediction(
     """Cross-entropy plus `weight` times a ranking loss of the module, on pairs inside each batch.
 
     A pair costs `max(0, margin - sign(l_i - l_j) (p_i - p_j))`. After the share `joint` of the epochs (120 of 200) the
-    gradient of the module no longer enters the network.
+    gradient of the module no longer enters the network. Of a task of pixels the module predicts the loss of each, and
+    pairs are of pixels of the batch whose label is known.
     """
-    module = loss_prediction_module(width=width, convolutions=False)
+    of_pixels = ingredients.task.classes_of == "pixel"
+    size = ingredients.image_shape[:2] if of_pixels else None
+    module = loss_prediction_module(width=width, convolutions=False, size=size)
 
     def pair_fn(predicted, losses):
         return jnp.maximum(0, margin - jnp.sign(losses) * predicted)
@@ -70,10 +73,16 @@ def network_and_module_loss(ingredients: Ingredients, module: Any, pair_fn: Call
     def loss_fn(weights, batch, key, rates):
         mask = batch.mask
         outputs, batch_stats = ingredients.model.outputs_train(network_of(weights), batch.images, mask, key)
-        losses = ingredients.task.losses(outputs.logits, batch.labels)
+        losses = jax.vmap(ingredients.task.loss_fn)(outputs.logits, batch.labels)
         stages = [_joint_stage(stage, rates["joint"].astype(stage.dtype)) for stage in outputs.stages]
         predicted = module.apply(weights.params["module"], stages)
-        pairs = pair_loss(pair_fn, predicted, jax.lax.stop_gradient(losses), mask)
+        fixed = jax.lax.stop_gradient(losses)
+        if losses.ndim > 1:  # of pixels, of which void ones have the loss 0
+            known = (mask[:, None, None] * (fixed > 0)).ravel()
+            pairs = pair_loss(pair_fn, predicted.ravel(), fixed.ravel(), known)
+            losses = losses.mean((1, 2))
+        else:
+            pairs = pair_loss(pair_fn, predicted, fixed, mask)
         return (losses * mask).sum() / mask.sum() + weight * pairs, batch_stats
 
     return loss_fn
@@ -106,7 +115,8 @@ def module_offers(ingredients: Ingredients, module: Any) -> dict:
         return model.outputs(network_of(weights), images)
 
     def predicted_loss(weights, images):
-        return module.apply(weights.params["module"], outputs(weights, normalize(images)).stages)
+        predicted = module.apply(weights.params["module"], outputs(weights, normalize(images)).stages)
+        return ingredients.task.by_candidate(predicted)
 
     draw = model.sample
     sample = draw and (lambda weights, images, key: draw(network_of(weights), images, key))
