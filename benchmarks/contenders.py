@@ -88,6 +88,7 @@ def speeds(
                 f"{unit}_per_second": rate,
                 "saal_jax_is_faster_by": contender.median("seconds") / contenders[0].median("seconds"),
                 "fraction_of_floor": rate / floor,
+                "cpu_milliseconds": 1000 * contender.median("cpu_seconds") / count,
                 "peak_gib": contender.answers[-1]["peak_bytes"] / 2**30,
                 "first_call_seconds": contender.first_seconds,
             }
@@ -100,6 +101,7 @@ def speed_columns(unit: str) -> Columns:
         f"{unit}/s": (f"{unit}_per_second", ",.1f"),
         "ours / this": ("saal_jax_is_faster_by", ".2f"),
         "of floor": ("fraction_of_floor", ".0%"),
+        "CPU ms each": ("cpu_milliseconds", ",.2f"),
         "peak GiB": ("peak_gib", ".2f"),
         "first call s": ("first_call_seconds", ".1f"),
     }

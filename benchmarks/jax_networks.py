@@ -9,7 +9,15 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from saal_jax.models import MODELS, Model, Weights
+from saal_jax.preprocessing import unchanged
+from saal_jax.tasks import TASKS, Task
 from saal_jax.typing import Array
+
+CLASSES, MAX_BOXES = 10, 30
+OPTIONS: dict[str, dict] = {
+    "center_net": {"name": "detection", "max_boxes": MAX_BOXES},
+    "unet": {"name": "segmentation"},
+}
 
 
 def save(file: Path, name: str, width: int, weights: Weights, **arrays: Any) -> None:
@@ -31,7 +39,13 @@ def load(stored: NpzFile) -> tuple[Model, Weights]:
             for key in path:
                 tree = tree.setdefault(key, {})
             tree[last] = jnp.asarray(stored[name])
-    return MODELS[str(stored["model"])](10, width=int(stored["width"])), weights
+    return MODELS[str(stored["model"])](CLASSES, width=int(stored["width"])), weights
+
+
+def load_task(stored: NpzFile) -> Task:
+    """What the network predicts: its loss, and its own answer."""
+    options = dict(OPTIONS.get(str(stored["model"]), {"name": "classification"}))
+    return TASKS[options.pop("name")](CLASSES, unchanged, None, stored["images"].shape[1:], **options)
 
 
 def forward_operations(model: Model, weights: Weights, images: Array) -> float:

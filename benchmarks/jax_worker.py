@@ -4,8 +4,7 @@ import sys
 
 import jax
 import numpy as np
-import optax
-from jax_networks import load
+from jax_networks import load, load_task
 from serve import serve, timed
 
 from saal_jax import max_perturbed_loss, score_pool
@@ -15,18 +14,22 @@ from saal_jax.perturbation import ascend
 variant, setting = sys.argv[1:]
 stored = np.load(setting)
 model, weights = load(stored)
+task = load_task(stored)
 images = stored["images"]
 
 
 def ours(weights: Weights, images: jax.Array) -> jax.Array:
-    return max_perturbed_loss(lambda p, x: model.apply(weights._replace(params=p), x), weights.params, images)
+    options = {"loss_fn": task.loss_fn, "pseudo_label_fn": task.pseudo_label_fn}
+    apply_fn = lambda params, images: model.apply(weights._replace(params=params), images)  # noqa: E731
+    return task.by_candidate(max_perturbed_loss(apply_fn, weights.params, images, **options))
 
 
 def naive(weights: Weights, images: jax.Array) -> jax.Array:
     def loss_fn(params, image, label=None):
-        logits = model.apply(weights._replace(params=params), image[None])[0]
-        label = logits.argmax() if label is None else label
-        return optax.softmax_cross_entropy_with_integer_labels(logits, label), label
+        outputs = model.apply(weights._replace(params=params), image[None])
+        outputs = jax.tree.map(lambda leaf: leaf[0], outputs)
+        label = task.pseudo_label_fn(jax.lax.stop_gradient(outputs)) if label is None else label
+        return task.loss_fn(outputs, label).mean(), label
 
     def score(image):
         (_, label), gradients = jax.value_and_grad(loss_fn, has_aux=True)(weights.params, image)

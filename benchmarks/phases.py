@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.stages import Compiled
 
-from benchmarks.scoring import SETTINGS
+from benchmarks.scoring import CLASSIFIERS as SETTINGS
 from saal_jax import max_perturbed_loss
 from saal_jax.engine.factors import value_and_factors
 from saal_jax.models import MODELS, Weights

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.scoring import SETTINGS
+from benchmarks.scoring import CLASSIFIERS as SETTINGS
 from saal_jax import max_perturbed_loss, score_pool
 from saal_jax.engine.cpu import keep_memory
 from saal_jax.engine.factors import value_and_factors

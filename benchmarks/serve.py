@@ -19,12 +19,14 @@ def timed(fun: Callable[[], Any]) -> tuple[Any, float]:
 def serve(turn: Callable[[], dict], first_seconds: float, values: list) -> None:
     """Prints what the first call took and what all contenders must agree in, then takes a turn for every line read.
 
-    `turn() -> dict` of what is to be recorded.
+    `turn() -> dict` of what is to be recorded, to which the CPU time of all threads and the peak of memory are added.
     """
     print(json.dumps({"first_seconds": first_seconds, "values": values}), flush=True)
     for _ in sys.stdin:
+        before = time.process_time()
         answer = turn()
-        print(json.dumps({**answer, "peak_bytes": _peak_bytes()}), flush=True)
+        measured = {"cpu_seconds": time.process_time() - before, "peak_bytes": _peak_bytes()}
+        print(json.dumps({**answer, **measured}), flush=True)
 
 
 def _peak_bytes() -> int:

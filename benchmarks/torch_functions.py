@@ -5,6 +5,7 @@ import functools
 
 import torch
 from torch.nn import functional
+from torch_tasks import CLASSES
 
 PADDING, RHO = 4, 0.05
 
@@ -59,17 +60,18 @@ STEPS = {  # the step, and the optimizer that it calls
 }
 
 
-def scores(network: torch.nn.Module, images: torch.Tensor) -> list[float]:
+def scores(network: torch.nn.Module, images: torch.Tensor, task: tuple = CLASSES) -> list[float]:
     """A deep copy of the network for every image, one backward pass, the adaptive step, one forward pass."""
+    answer, loss_fn = task
     losses = []
     for image in images:
         perturbed = copy.deepcopy(network)
-        logits = perturbed(image[None])
-        label = logits.argmax(1)
-        functional.cross_entropy(logits, label).backward()
+        outputs = perturbed(image[None])
+        label = answer(outputs)
+        loss_fn(outputs, label).backward()
         with torch.no_grad():
             norm = torch.sqrt(sum(((p.abs() * p.grad) ** 2).sum() for p in perturbed.parameters()))
             for p in perturbed.parameters():
                 p += RHO * p**2 * p.grad / (norm + 1e-12)
-            losses.append(functional.cross_entropy(perturbed(image[None]), label).item())
+            losses.append(loss_fn(perturbed(image[None]), label).item())
     return losses

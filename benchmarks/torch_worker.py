@@ -4,19 +4,21 @@ Needs PyTorch and NumPy only. `loop` does what the released program does.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
 from serve import serve, timed
 from torch.func import functional_call, grad_and_value, vmap
-from torch.nn import functional
 from torch_functions import RHO
 from torch_functions import scores as loop
 from torch_networks import device, load
+from torch_tasks import CLASSES, TASKS
 
 variant, setting = sys.argv[1:]
 stored = np.load(setting)
 network = load(stored)
+task = answer, loss_fn = TASKS.get(str(stored["model"]), CLASSES)
 images = torch.tensor(stored["images"].transpose(0, 3, 1, 2).copy()).to(device)
 
 
@@ -24,10 +26,10 @@ params = {name: parameter.detach() for name, parameter in network.named_paramete
 buffers = dict(network.named_buffers())
 
 
-def loss(params: dict, image: torch.Tensor, label: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = functional_call(network, (params, buffers), (image[None],))
-    label = logits.argmax(1) if label is None else label
-    return functional.cross_entropy(logits, label), label
+def loss(params: dict, image: torch.Tensor, label: Any) -> tuple[torch.Tensor, Any]:
+    outputs = functional_call(network, (params, buffers), (image[None],))
+    label = answer(outputs) if label is None else label
+    return loss_fn(outputs, label), label
 
 
 def score(image: torch.Tensor) -> torch.Tensor:
@@ -43,7 +45,7 @@ def func(chunk: int) -> list[float]:
         return torch.cat([batched(images[start : start + chunk]) for start in range(0, len(images), chunk)]).tolist()
 
 
-run = lambda: loop(network, images)  # noqa: E731
+run = lambda: loop(network, images, task)  # noqa: E731
 if variant == "func":
     chunks = [chunk for chunk in (1, 4, 16, 64, 256, 1024) if chunk <= len(images)]
     best = min(chunks, key=lambda chunk: timed(lambda: func(chunk))[1])
