@@ -20,11 +20,12 @@ from saal_jax.engine.memory import free_bytes, machine_bytes
 from saal_jax.errors import InputError
 from saal_jax.keys import DRAWS, make_key
 from saal_jax.labels import parts_of
-from saal_jax.loop import Asked, Examples, Problem, Protocol, Source, first_labels, make_pool, make_source, seed_key
+from saal_jax.loop import Asked, Examples, Problem, Protocol, first_labels, make_pool, seed_key
 from saal_jax.models import COMPUTE_DTYPES
 from saal_jax.pool import Pool
 from saal_jax.preprocessing import mean_and_std
 from saal_jax.select.first_labels import FIRST_LABELS
+from saal_jax.source import Source, make_source
 from saal_jax.spec import bound, call, make_acquisition, make_model, make_recipe
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saal_jax.data.on_disk import join
 from saal_jax.engine.devices import on_device
-from saal_jax.engine.memory import lap, on_disk
+from saal_jax.engine.memory import lap
 from saal_jax.engine.sweep import score_available, score_pool
 from saal_jax.errors import InputError
 from saal_jax.keys import make_key, named
 from saal_jax.labels import Labels, nothing_known, parts_of, tell
 from saal_jax.pool import Pool, Query, any_region, candidate_ids, stable_ids, subset
+from saal_jax.source import Source, beside_source
 from saal_jax.tasks import Task
 from saal_jax.training import Recipe, Training, TrainState
 from saal_jax.typing import Array, Images, Oracle, Progress, PyTree
@@ -54,18 +54,6 @@ class Examples(NamedTuple):
 
     images: Any
     labels: Any
-
-
-class Source(NamedTuple):
-    """Labelled examples of another domain, S of them, that are trained on in every step and never bought.
-
-    `pool` holds the N of the problem's pool, and then these; `labels[S, ...]` are theirs alone. What `test` measures
-    tells whether they are forgotten.
-    """
-
-    pool: Pool
-    labels: Any
-    test: Examples
 
 
 class Problem(NamedTuple):
@@ -113,18 +101,6 @@ class Cycle(NamedTuple):
     metrics: dict
     seconds: dict
     peak_bytes: dict
-
-
-def make_source(pool: Pool, images: Images, names: np.ndarray, labels: PyTree, test: Examples) -> Source:
-    """The `Source` of a problem with that pool, of labelled images `[S, H, W, C]` and their names, which differ from
-    the pool's by the word before them.
-    """
-    names = np.array([f"source: {name}" for name in names])
-    both = [pool.images, on_device(images)]
-    joined = join(both) if any(map(on_disk, both)) else jnp.concatenate(both)
-    return Source(
-        Pool(joined, np.concatenate([pool.ids, stable_ids(names)]), np.concatenate([pool.names, names])), labels, test
-    )
 
 
 def make_pool(images: Images, names: np.ndarray, embeddings: np.ndarray | None = None) -> Pool:
@@ -195,44 +171,23 @@ def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> 
     protocol, values = problem.protocol, jax.tree.map(jnp.asarray, labels.values)
     size = len(problem.pool.ids)
     labelled = any_region(labels.known, size)
-    num_labelled = int(labelled.sum())
-    if problem.source:
-        return _beside_source(problem, values, labelled, cycle)
-    return Training(
+    num_labelled, source = int(labelled.sum()), problem.source
+    epochs = protocol.epochs_of(num_labelled)
+    if source:  # half a batch is of it; where nothing is bought yet, an epoch goes through the source
+        epochs = protocol.epochs_of(num_labelled or len(source.pool.ids) - size, max(1, protocol.batch_size // 2))
+    training = Training(
         problem.pool,
         values,
         labelled,
         any_region(labels.known & ~np.asarray(before), size),
         cycle,
         protocol.cycles,
-        protocol.epochs_of(num_labelled),
+        epochs,
         protocol.batch_size,
         min(size, max(capacity(problem), num_labelled)),  # a person may answer more than was asked
         protocol.steps,
     )
-
-
-def _beside_source(problem, values, labelled, cycle):
-    """What a cycle trains on where there is a source."""
-    protocol, source, size = problem.protocol, problem.source, len(labelled)
-    ids, half = source.pool.ids, max(1, protocol.batch_size // 2)
-    values = jax.tree.map(lambda own, others: jnp.concatenate([own, others]), values, source.labels)
-    epochs = protocol.epochs_of(int(labelled.sum()) or len(ids) - size, half)
-    labelled = np.concatenate([labelled, np.zeros(len(ids) - size, bool)])
-    most = min(size, max(capacity(problem), int(labelled.sum())))
-    return Training(
-        source.pool,
-        values,
-        labelled,
-        labelled,
-        cycle,
-        protocol.cycles,
-        epochs,
-        protocol.batch_size,
-        most,
-        protocol.steps,
-        np.arange(len(ids)) >= size,
-    )
+    return beside_source(training, source) if source else training
 
 
 def ask(

@@ -14,11 +14,14 @@ from saal_jax import InputError
 from saal_jax.models import _functions as functions
 from saal_jax.models import small_cnn
 from saal_jax.models.layers import BatchNorm, Linear, Outputs
+from saal_jax.moves import VOID
 from saal_jax.optimizers import SCHEDULES, Schedule, adam, sgd
+from saal_jax.pool import Pool
 from saal_jax.preprocessing import crop_and_flip
 from saal_jax.recipes import OFFERS, RECIPES
 from saal_jax.recipes.loss_prediction import pair_loss
 from saal_jax.recipes.semi_supervised_loss_prediction import _pair_cost
+from saal_jax.spec import make_recipe
 from saal_jax.training import Training
 from tests.toys import BATCH, IDS, IMAGES, LABELS, NETWORK, NORMALIZE, POOL, SGD, SIZE, recipe
 
@@ -331,3 +334,30 @@ def test_nothing_is_compiled_anew_in_a_later_cycle(name):
             if cycle == 2:
                 jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
+
+
+def test_a_module_of_pixels_learns_where_the_loss_is():
+    """Half of every image has labels drawn by chance, the other one class; of the lower quarter nothing is known."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (24, 8, 8, 1)).astype(np.uint8)
+    labels = np.zeros((24, 8, 8), np.uint8)
+    labels[:, :, :4] = generator.integers(0, 2, (24, 8, 4))
+    labels[:, 6:] = VOID
+    made = make_recipe(
+        {"name": "loss_prediction", "width": 8, "joint": 0.0},
+        {"name": "unet", "width": 4, "depth": 2, "stride": 1},
+        2,
+        (8, 8, 1),
+        (0.5,),
+        (0.3,),
+        task={"name": "segmentation", "rows": 4, "columns": 2},
+        optimizer={"name": "adam", "learning_rate": 1e-2},
+    )
+    pool = Pool(jnp.asarray(images), np.arange(24, dtype=np.uint32), np.arange(24).astype(str))
+    everything = np.ones(24, bool)
+    training = Training(pool, jnp.asarray(labels), everything, everything, 0, 0, 30, 8, 24)
+    state, _ = made.train(jax.random.key(0), made.init(jax.random.key(0)), training)
+    predicted = np.asarray(made.offers["predicted_loss"](state.weights, pool.images))
+    assert predicted.shape == (24, 8)
+    by_region = predicted.reshape(24, 4, 2)[:, :3]
+    assert (by_region[..., 0] > by_region[..., 1]).mean() > 0.95

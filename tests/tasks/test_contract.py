@@ -12,12 +12,13 @@ import pytest
 from saal_jax import max_perturbed_loss
 from saal_jax.errors import InputError
 from saal_jax.labels import nothing_known, parts_of, tell
-from saal_jax.loop import Examples, Problem, Protocol, first_labels, make_pool, make_source, seed_key, simulate
+from saal_jax.loop import Examples, Problem, Protocol, first_labels, make_pool, seed_key, simulate
 from saal_jax.models import MODELS
 from saal_jax.moves import MOVES
 from saal_jax.preprocessing import AUGMENTATIONS
 from saal_jax.scores import uncertainty
 from saal_jax.select.first_labels import uniform
+from saal_jax.source import make_source
 from saal_jax.spec import make_acquisition, make_recipe
 from saal_jax.tasks import HEADLINES, TASKS
 
