@@ -5,8 +5,8 @@ then take turns, and the median of the turns counts. The floor is what arithmeti
 that backward, perturbed forward) and memory traffic (gradients and perturbed weights, each written and read once)
 would cost at the rates this machine shows in the same run. Contenders: saal_jax; the same score under a plain `vmap`
 with XLA's convolutions; and, with `--peer_python` naming an interpreter that has PyTorch, the released way (a deep
-copy per image, batch 1) and `torch.func` at its best chunk. A detector's loss is taken at its decoded boxes, of which
-it has about a dozen an image; a segmenter's score is the mean over the pixels.
+copy per image, batch 1) and `torch.func` at its best chunk. A detector's loss is taken at its decoded boxes, here
+nearly always the 30 for which its labels have room; a segmenter's score is the mean over the pixels.
 """
 
 import sys
