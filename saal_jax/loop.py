@@ -172,9 +172,9 @@ def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> 
     size = len(problem.pool.ids)
     labelled = any_region(labels.known, size)
     num_labelled, source = int(labelled.sum()), problem.source
-    epochs = protocol.epochs_of(num_labelled)
+    in_epoch, batch_size = num_labelled, protocol.batch_size
     if source:  # half a batch is of it; where nothing is bought yet, an epoch goes through the source
-        epochs = protocol.epochs_of(num_labelled or len(source.pool.ids) - size, max(1, protocol.batch_size // 2))
+        in_epoch, batch_size = num_labelled or len(source.pool.ids) - size, max(1, batch_size // 2)
     training = Training(
         problem.pool,
         values,
@@ -182,7 +182,7 @@ def make_training(problem: Problem, labels: Labels, before: Any, cycle: int) -> 
         any_region(labels.known & ~np.asarray(before), size),
         cycle,
         protocol.cycles,
-        epochs,
+        protocol.epochs_of(in_epoch, batch_size),
         protocol.batch_size,
         min(size, max(capacity(problem), num_labelled)),  # a person may answer more than was asked
         protocol.steps,
