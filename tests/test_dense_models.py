@@ -110,7 +110,7 @@ def slow(apply_fn, loss_fn, pseudo_label_fn, params, image, rho):
     return loss_fn(outputs(unravel(moved)), label)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SCORED)
 def test_scores_equal_a_plain_loop(name, dtype):
     model, loss_fn, pseudo_label_fn = SCORED[name]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from mypy import api
 
 CALLS = """
@@ -18,6 +19,7 @@ saal_jax.score_pool(lambda scale, chunk: scale * chunk, 2.0, ids, chunks=2)
 """
 
 
+@pytest.mark.slow
 def test_decorated_functions_keep_their_signatures(monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parent.parent)  # where mypy's options are, and saal_jax
     program = tmp_path / "calls.py"
