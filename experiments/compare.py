@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,7 +137,13 @@ def _recipes(base: schema.Config, first: str) -> Iterator[schema.Config]:
 
 
 def _offers(config: schema.Config) -> dict:
-    size = config.image_size or 32
+    return _offers_under(config.but(acquisition={"name": "random"}))
+
+
+@functools.lru_cache(maxsize=32)
+def _offers_under(config: schema.Config) -> dict:
+    task = config.task.model_dump()  # without an image_size, any that its grid divides
+    size = config.image_size or (32 * task.get("rows", 1), 32 * task.get("columns", 1))
     shape = (*(size if isinstance(size, tuple) else (size, size)), 3)
     return recipe_of(config, 2, shape, (0.5,), (0.5,)).offers
 

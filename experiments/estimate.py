@@ -53,7 +53,10 @@ def estimate(setup: Setup, starts: dict[int, int]) -> Cost:
     labelled = [min(size, protocol.initial_labels + cycle * protocol.query_size) for cycle in cycles]
     most = [min(images, count) for count in labelled]  # images, if no two of the regions are of the same
     epochs = protocol.epochs or 0  # None beside a number of steps
-    steps = sum(protocol.steps or epochs * -(-count // protocol.batch_size) for count in most)
+    batch_size, num_source = protocol.batch_size, 0
+    if problem.source:  # as `make_training` counts
+        batch_size, num_source = max(1, batch_size // 2), len(problem.source.pool.ids) - images
+    steps = sum(protocol.steps or epochs * -(-(count or num_source) // batch_size) for count in most)
     before = [protocol.initial_labels + (cycle - 1) * protocol.query_size for cycle in cycles if cycle > 0]
     scored = sum(min(size - count, protocol.pool_subset or size) for count in before)
     tested = len(cycles) * (len(test.images) + (len(problem.source.test.images) if problem.source else 0))
@@ -68,7 +71,7 @@ def estimate(setup: Setup, starts: dict[int, int]) -> Cost:
     first = np.flatnonzero(few)
     labels = tell(nothing_known(problem.task, images), first, setup.oracle(first), problem.task)
     training = make_training(problem, labels, False, 0)
-    timed_steps = -(-int(training.labelled.sum()) // protocol.batch_size)
+    timed_steps = -(-int(training.labelled.sum()) // batch_size)
 
     def train_few(state: TrainState, epochs: int) -> TrainState:
         return jax.block_until_ready(recipe.train(key, state, training._replace(epochs=epochs, steps=None))[0])
@@ -84,7 +87,9 @@ def estimate(setup: Setup, starts: dict[int, int]) -> Cost:
     per_test = _seconds(lambda: evaluate(few_tests, weights)) / len(few_tests.test.images)
 
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((weights, state.opt_state)))
-    image_bytes = sum(array.nbytes for array in (pool.images, test.images) if not on_disk(array))
+    held = [pool.images, test.images]
+    held += [problem.source.pool.images, problem.source.test.images] if problem.source else []
+    image_bytes = sum(array.nbytes for array in held if not on_disk(array))
     return Cost(
         labels=capacity(problem),
         steps=steps,

@@ -73,13 +73,14 @@ def released_curves(config: dict[str, Any]) -> Curves:
 
 
 def _curves(rows: Iterable[dict[str, str]], column: str, against: str) -> Curves:
-    points: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    points: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    number = int if against == "num_labelled" else float
     for row in rows:
-        points[int(row["seed"])].append((int(row[against]), float(row[column])))
+        points[int(row["seed"])].append((number(row[against]), float(row[column])))
     curves = {}
     for seed, pairs in points.items():
         num_labelled, accuracy = zip(*pairs, strict=True)
-        curves[seed] = np.array(num_labelled, np.int64), np.array(accuracy)
+        curves[seed] = np.array(num_labelled), np.array(accuracy)
         if (np.diff(curves[seed][0]) <= 0).any() and against == "num_labelled" or not np.isfinite(accuracy).all():
             raise ValueError("labels do not rise, or an accuracy is not finite")
     return curves

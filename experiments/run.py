@@ -157,8 +157,8 @@ def run_seed(
         arrays = {"train": state.trained, "labelled": state.labels.known, "key": jax.random.key_data(key)}
         records[seed] = {**setup.record, "seed": seed, "config": config.model_dump(mode="json"), "history": history}
         headline = problem.task.headline
-        on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds, headline)
         on_first(draw_queried, directory / "queried.png", config.task.name, setup, asked)
+        on_first(_record, seed, config, directory, records, arrays, state.cycle, metrics, seconds, headline)
         progress.title = f"seed {seed} cycle {len(history)}/{config.cycles}"
     if len(history) <= config.cycles:
         print(f"seed {seed}: all {len(problem.pool.ids)} images of the pool are labelled; no more cycles")

@@ -110,7 +110,8 @@ class Config(Section):
         {"name": "classification"}, validate_default=True, description=_described(TASKS)
     )
     dataset: Text = Field(
-        description="TFDS name, .npz file, folder of images, or digits; a slice may follow: name[:40%]"
+        description="TFDS name, .npz file, folder of images, or digits (boxes, masks: docs/data.md); a slice may "
+        "follow: name[:40%]"
     )
     split: Text = Field("train", description="the split, or slice of one, that is the pool")
     test_split: Text = Field("test", description="the split, or slice of one, to test on")

@@ -1,5 +1,6 @@
 """From a config to arrays on the device and functions that are compiled once."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from saal_jax import data
 from saal_jax.data.embeddings import digest as embeddings_digest
 from saal_jax.data.embeddings import load_embeddings
 from saal_jax.data.imbalance import IMBALANCES
+from saal_jax.data.on_disk import blocks
 from saal_jax.engine.devices import all_devices, on_device
 from saal_jax.engine.memory import free_bytes, machine_bytes
 from saal_jax.errors import InputError
@@ -109,14 +111,19 @@ def build(config: Config, data_dir: str | Path | None) -> Setup:
 
 def _load(config: Config, name: str, split: str, test_split: str, data_dir: str | Path | None) -> data.Data:
     """The data set of that name, as the config's task reads it."""
-    return LOADERS.get(config.task.name, data.load)(
-        name,
-        split=split,
-        test_split=test_split,
-        data_dir=str(data_dir) if data_dir else None,
-        image_size=config.image_size,
-        max_resident=config.max_resident or on_first(free_bytes) // 4,
-    )
+    try:
+        return LOADERS.get(config.task.name, data.load)(
+            name,
+            split=split,
+            test_split=test_split,
+            data_dir=str(data_dir) if data_dir else None,
+            image_size=config.image_size,
+            max_resident=config.max_resident or on_first(free_bytes) // 4,
+        )
+    except InputError as error:
+        if config.task.name not in LOADERS:
+            raise
+        raise InputError(f"{error} (read for config.task.name={config.task.name})") from None
 
 
 def _source(
@@ -132,10 +139,22 @@ def _source(
     ):
         if own != other:
             raise InputError(f"config.source={config.source}: its {what} are {other}, those of {config.dataset} {own}")
+    known = _fingerprints(loaded.train.images)
+    for whose, images in (("pool", pool.images), ("test images", target.test.images), ("own test", loaded.test.images)):
+        if not known.isdisjoint(_fingerprints(images)):
+            raise InputError(
+                f"config.source_split={config.source_split}: an image of the source is also one of the {whose}; choose "
+                "splits that share none"
+            )
     labels, test_labels = (_prepared(task, split) for split in (loaded.train, loaded.test))
     test = Examples(on_device(loaded.test.images), test_labels)
     made = make_source(pool, loaded.train.images, loaded.train.ids, labels, test)
     return made, f"{digest} {loaded.digest}"
+
+
+def _fingerprints(images: Images) -> set[bytes]:
+    """Of each image, whatever it is called."""
+    return {hashlib.sha256(image.tobytes()).digest() for block in blocks(images) for image in block}
 
 
 def _check_classes(config: Config) -> None:

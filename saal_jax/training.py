@@ -226,8 +226,18 @@ def make_mixed_batches(
     size = max(len(others), -(-capacity // half)) * half
     order = np.asarray(random_k(key, ids, mask, size).indices)
     own = order[np.arange(size) % max(1, num_labelled)].reshape(-1, half)
-    mixed = jnp.concatenate([own, others[np.arange(len(own)) % len(others)]], axis=1)
+    others, quarter = others[np.arange(len(own)) % len(others)], half // 2
+    # A pair of the first row with the last, and so on, is of one domain.
+    mixed = jnp.concatenate([own[:, :quarter], others, own[:, quarter:]], axis=1)
     return mixed, -(-num_labelled // half) or steps
+
+
+def batches_of(key: Key, training: Training, mask: Array) -> tuple[jax.Array, int]:
+    """The batches of an epoch over the examples in `mask`, beside those of the source where there is one."""
+    ids, sizes = training.pool.ids, (training.batch_size, training.capacity)
+    if training.source is None:
+        return make_batches(key, ids, mask, *sizes)
+    return make_mixed_batches(key, ids, mask, training.source, *sizes)
 
 
 def train(
@@ -253,12 +263,7 @@ def train(
     state, images, labels = replicate((state, pool.images, training.labels), mesh)
     for epoch in range(training.epochs):
         epoch_key = named(key, "epoch", epoch)
-        drawn = named(epoch_key, "order"), pool.ids, mask
-        sizes = training.batch_size, training.capacity
-        if training.source is None:
-            batches, num_steps = make_batches(*drawn, *sizes)
-        else:
-            batches, num_steps = make_mixed_batches(*drawn, training.source, *sizes)
+        batches, num_steps = batches_of(named(epoch_key, "order"), training, mask)
         if steps_left is not None:
             num_steps = min(num_steps, steps_left)
             steps_left -= num_steps

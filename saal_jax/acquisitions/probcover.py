@@ -26,14 +26,14 @@ def probcover(features: Callable) -> Callable:
 
     Features are penultimate ones (or the user's embeddings), scaled to length 1. delta is the largest at which 95 % of
     all balls are pure: every image in one is of the same k-means cluster. There are as many clusters as classes among
-    the labelled images, at least 2: labels that are not bought are not looked at. When all is covered, the rest is
-    random. The score is how many uncovered images a ball holds before anything is chosen.
+    the labelled images, at least 2 (2 where an image has no class): labels that are not bought are not looked at. When
+    all is covered, the rest is random. The score is how many uncovered images a ball holds before anything is chosen.
     """
 
     def acquire(query):
         pool, known = query.pool, query.available | query.labelled
         embeddings = unit(embed(query, features, known))
-        classes = len(np.unique(query.classes[query.labelled]))
+        classes = 0 if query.classes is None else len(np.unique(query.classes[query.labelled]))
         clusters = kmeans(named(query.key, "clusters"), embeddings, pool.ids, known, max(2, classes))
         rows = shuffled(named(query.key, "order"), pool.ids, known)
         order = np.concatenate([rows, np.flatnonzero(~known)])  # all of the pool, so that no shape depends on the cycle

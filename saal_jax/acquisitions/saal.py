@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le
 from saal_jax.errors import InputError
 from saal_jax.keys import named
 from saal_jax.labels import nothing_known, tell
-from saal_jax.pool import Acquired
+from saal_jax.pool import Acquired, any_region
 from saal_jax.scores import max_perturbed_loss, sharpness
 from saal_jax.select.selectors import kmeans_plusplus, top_k
 from saal_jax.tasks import Task
@@ -108,8 +108,10 @@ def at_labels(choose: Callable, labels: Any, task: Task) -> Callable:
         return lambda query: choose(query, None)
 
     def acquire(query, oracle):
-        positions = np.flatnonzero(query.available)
-        unknown = nothing_known(task, len(query.pool.ids))
+        size = len(query.pool.ids)
+        # Of an image all regions: where some are void, the loss of the others counts for more.
+        positions = np.flatnonzero(np.repeat(any_region(query.available, size), task.regions))
+        unknown = nothing_known(task, size)
         return choose(query, tell(unknown, positions, oracle(positions), task).values)
 
     return acquire

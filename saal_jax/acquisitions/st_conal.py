@@ -42,4 +42,4 @@ def disagreement(teacher_logits: Array, student_logits: Array, temperature: floa
     """
     q = jax.nn.log_softmax(teacher_logits / temperature)[:, None]
     difference = q - jnp.log(jax.nn.softmax(student_logits) + _GUARD)
-    return jnp.where(q > -jnp.inf, jnp.exp(q) * difference, 0).sum(-1).mean(1)
+    return jnp.where(q == -jnp.inf, 0, jnp.exp(q) * difference).sum(-1).mean(1)

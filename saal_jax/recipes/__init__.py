@@ -14,7 +14,10 @@ OFFERS = {
     "features": ("penultimate features [B, D]", "every recipe"),
     "task": ("what a label is", "every recipe"),
     "normalize": ("images as the network sees them", "every recipe"),
-    "sample_logits": ("logits [B, T, C] of several networks", "the recipe ensemble, or a model with dropout above 0"),
+    "sample_logits": (
+        "logits [B, T, C] of several networks",
+        "in task classification the recipe ensemble, or dropout above 0",
+    ),
     "predicted_loss": (
         "a module's prediction of the loss [B]",
         "the recipe loss_prediction or semi_supervised_loss_prediction",

@@ -16,7 +16,7 @@ from saal_jax.training import (
     Ingredients,
     Recipe,
     TrainState,
-    make_batches,
+    batches_of,
     make_epoch,
     make_step,
     prepared,
@@ -88,7 +88,7 @@ def snapshots(
     def statistics(key, params, shapes, training):
         """Batch statistics of these weights: the mean over the batches of one epoch, in training mode, augmented."""
         order_key, pool, mesh = named(key, "order"), training.pool, ingredients.mesh
-        batches, steps = make_batches(order_key, pool.ids, training.labelled, training.batch_size, training.capacity)
+        batches, steps = batches_of(order_key, training, training.labelled)
         zeros = jax.tree.map(jnp.zeros_like, shapes)
         start, images, labels = replicate(((copied(params), zeros), pool.images, training.labels), mesh)
         (_, total), _ = statistics_epoch(start, images, labels, batches, steps, key, {})

@@ -64,12 +64,12 @@ def mutual_information(sample_logits: Array) -> jax.Array:
     """
     log_p = _log_probabilities(sample_logits, "[B, T, C]")
     mean = jax.nn.logsumexp(log_p, axis=1, keepdims=True) - jnp.log(jnp.asarray(log_p.shape[1], log_p.dtype))
-    information = jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * (log_p - mean), 0).sum(-1).mean(1)
+    information = jnp.where(log_p == -jnp.inf, 0, jnp.exp(log_p) * (log_p - mean)).sum(-1).mean(1)
     return jnp.maximum(information, 0)
 
 
 def _entropy(log_p):
-    return jnp.where(log_p > -jnp.inf, -jnp.exp(log_p) * log_p, 0).sum(-1)
+    return jnp.where(log_p == -jnp.inf, 0, -jnp.exp(log_p) * log_p).sum(-1)
 
 
 def _log_probabilities(logits, shape):

@@ -54,7 +54,8 @@ def detection(
     height, width = image_shape[:2]
 
     def pseudo_label_fn(outputs):
-        detected = decoded(jax.lax.stop_gradient(outputs), max_boxes, overlap)
+        detected = decoded(jax.lax.stop_gradient(outputs), max(max_boxes, _MOST_DETECTIONS), overlap)
+        detected = jax.tree.map(lambda array: array[:max_boxes], detected)
         classes = jnp.where(detected.scores > threshold, detected.classes, PADDING)
         rows = max_boxes - len(classes)
         classes = jnp.pad(classes, (0, rows), constant_values=PADDING)
@@ -106,9 +107,9 @@ def loss_fn(outputs: PyTree, label: Boxes) -> jax.Array:
     """The focal loss of the heat map and the distance of the boxes, by the number of boxes: one number in nats.
 
     With p the probabilities of the map and t its targets, 1 at the cell of a box's centre and a Gaussian around it, the
-    focal loss is `-(1 - p)^2 log p` where t is 1 and `-(1 - t)^4 p^2 log(1 - p)` elsewhere (CenterNet, eq. 1). The
-    distance is the mean of that of the centre, and a tenth of that of the size, in cells, where of each difference what
-    is over a thousandth of a cell counts. Both are divided by `max(1, boxes)`.
+    focal loss is `-(1 - p)^2 log p` where t is 1 and `-(1 - t)^4 p^2 log(1 - p)` elsewhere (CenterNet, eq. 1); in
+    a crowd of the class it is 0 there. The distance of a box is that of its centre plus a tenth of that of its size, in
+    cells, where of each difference what is over a thousandth of a cell counts. All is divided by `max(1, boxes)`.
     """
     there = (label.classes != PADDING) & ~label.crowd
     count = jnp.maximum(there.sum(), 1)
@@ -118,6 +119,7 @@ def loss_fn(outputs: PyTree, label: Boxes) -> jax.Array:
     log_p, log_not_p = jax.nn.log_sigmoid(outputs.heat), jax.nn.log_sigmoid(-outputs.heat)
     at_peak = -jnp.square(jnp.exp(log_not_p)) * log_p
     elsewhere = -((1 - targets) ** 4) * jnp.square(jnp.exp(log_p)) * log_not_p
+    elsewhere = jnp.where(_in_crowds(label, outputs.heat.shape), 0, elsewhere)
     focal = jnp.where(targets == 1, at_peak, elsewhere).sum()
     predicted = outputs.boxes[cells[:, 1], cells[:, 0]] * _units(outputs)
     differences = jnp.abs(predicted - jnp.concatenate([centres - cells - 0.5, sizes], axis=1))
@@ -190,6 +192,16 @@ def _heat(cells, sizes, classes, shape):
     peaks = along(1, height)[:, :, None] * along(0, width)[:, None]  # [K, h, w]
     of_class = classes[:, None] == jnp.arange(num_classes)[None]  # [K, C]
     return jnp.where(of_class[:, None, None], peaks[..., None], 0).max(0, initial=0)
+
+
+def _in_crowds(label, shape):
+    """Which cells `[h, w, C]` lie in a crowd of a class, of which nobody says where its objects are."""
+    height, width, num_classes = shape
+    x, y = ((jnp.arange(width) + 0.5) / width)[None], ((jnp.arange(height) + 0.5) / height)[None]
+    x0, y0, x1, y1 = label.corners.T[..., None]
+    inside = ((y0 < y) & (y < y1))[:, :, None] & ((x0 < x) & (x < x1))[:, None]  # [K, h, w]
+    of_class = jnp.where(label.crowd, label.classes, PADDING)[:, None] == jnp.arange(num_classes)[None]  # [K, C]
+    return (inside[..., None] & of_class[:, None, None]).any(0)
 
 
 def _within(labels):

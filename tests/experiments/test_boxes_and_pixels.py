@@ -186,11 +186,32 @@ def refused(capsys, tmp_path, *arguments):
         ("pixels", "acquisition=gradient_norm", "gradient_norm is of whole images"),
         ("pixels", "task.rows=5", "cannot be cut into 5 rows and 4 columns"),
         ("pixels", "source=digits_detection", "digits_detection"),
+        ("pixels", "source_split=train[:40%]", "an image of the source is also one of the pool"),
+        ("pixels", "source_split=test[2%:50%]", "an image of the source is also one of the test images"),
     ],
 )
 def test_what_has_no_meaning_is_refused_by_name(kind, change, message, tmp_path, capsys):
     arguments = [argument for argument in RUNS[kind] if change != "model=small_cnn" or ".model." not in argument]
     assert message in refused(capsys, tmp_path, *arguments, f"--config.{change}")
+
+
+def test_what_a_data_set_was_read_for_is_said(tmp_path, capsys):
+    assert "(read for config.task.name=detection)" in refused(
+        capsys, tmp_path, "--config=digits_saal", "--config.task=detection"
+    )
+
+
+def test_the_estimate_counts_the_steps_of_a_source(tmp_path, capsys):
+    """16 images a batch, 8 of the source's 20: three steps in each of four epochs, before anything is bought."""
+    arguments = [
+        *PIXELS,
+        "--config.epochs=4",
+        "--config.steps=none",
+        "--config.cycles=1",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    assert main([*arguments, "--dry_run"]) == 0
+    assert f"to do: {4 * 3 + 4} training steps" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there_is_said_how_to_get(tmp_path, capsys):

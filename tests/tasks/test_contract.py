@@ -12,7 +12,7 @@ import pytest
 from saal_jax import max_perturbed_loss
 from saal_jax.errors import InputError
 from saal_jax.labels import nothing_known, parts_of, tell
-from saal_jax.loop import Examples, Problem, Protocol, first_labels, make_pool, seed_key, simulate
+from saal_jax.loop import Examples, Problem, Protocol, State, ask, first_labels, make_pool, seed_key, simulate
 from saal_jax.models import MODELS
 from saal_jax.moves import MOVES
 from saal_jax.preprocessing import AUGMENTATIONS
@@ -21,6 +21,7 @@ from saal_jax.select.first_labels import uniform
 from saal_jax.source import make_source
 from saal_jax.spec import make_acquisition, make_recipe
 from saal_jax.tasks import HEADLINES, TASKS
+from saal_jax.training import TrainState
 
 SHAPE, CLASSES, SIZE = (8, 12, 3), 3, 6
 # Beside each task as it is by default: one whose images are bought by regions.
@@ -222,6 +223,25 @@ def test_a_source_is_trained_on_and_measured(name):
     assert ours[0].metrics[headline] == ours[0].metrics[task.headline]  # the same images
     leaves = [jax.tree.leaves(cycles[0].state.trained.weights.params) for cycles in (ours, others)]
     assert any((own != other).any() for own, other in zip(*leaves, strict=True))
+
+
+def test_losses_at_true_labels_do_not_depend_on_what_was_bought():
+    """Of an image whose other regions are known already."""
+    recipe, task, weights, images, _, answers = setting("regions")
+    acquire = make_acquisition({"name": "saal", "labels": "true", "rho": 0.0}, recipe.offers, "supervised")
+    pool, oracle = make_pool(images, np.arange(SIZE).astype(str)), lambda indices: parts_of(answers, indices, task)
+    protocol = Protocol(1, 1, 1, epochs=1, batch_size=4, pool_subset=None, warm_start=False)
+    problem = Problem(task, pool, Examples(images, answers), recipe, acquire, protocol)
+    scores = []
+    for bought in ([], range(1, task.regions)):
+        labels = tell(nothing_known(task, SIZE), np.array(bought, int), oracle(np.array(bought, int)), task)
+        query_state = State(0, TrainState(weights, ()), labels)
+        available = np.flatnonzero(~labels.known)
+        everything = ask(
+            seed_key(1), problem._replace(protocol=protocol._replace(query_size=len(available))), query_state, oracle
+        )
+        scores.append(everything.scores[list(everything.indices).index(0)])
+    np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", TASKS)

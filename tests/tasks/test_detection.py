@@ -70,6 +70,13 @@ def slow_loss(heat, boxes, label):
         distance += np.maximum(np.abs(differences) - 1e-3, 0) @ (1, 1, 0.1, 0.1)
     p = expit(heat)
     peak, rest = -((1 - p) ** 2) * log_expit(heat), -((1 - targets) ** 4) * p**2 * log_expit(-heat)
+    for k in range(len(label.classes)):
+        if label.classes[k] >= 0 and label.crowd[k]:
+            x0, y0, x1, y1 = label.corners[k]
+            for i in range(height):
+                for j in range(width):
+                    if y0 < np.float32((i + 0.5) / height) < y1 and x0 < np.float32((j + 0.5) / width) < x1:
+                        rest[i, j, label.classes[k]] = 0
     return (np.where(targets == 1, peak, rest).sum() + distance) / max(1, len(rows))
 
 
@@ -121,14 +128,17 @@ def test_without_a_box_there_is_the_background_alone():
     np.testing.assert_allclose(jitted_loss(outputs, boxes_of()), 6 * 8 * CLASSES * 0.25 * HALF, rtol=1e-6)
 
 
-def test_padding_and_crowds_change_nothing():
+def test_padding_changes_nothing_and_a_crowd_as_little_as_it_may():
     generator = np.random.default_rng(0)
     outputs = Cells(*(generator.normal(size=(*GRID, last)).astype(np.float32) for last in (CLASSES, 4)))
     row, other = (0.1, 0.2, 0.5, 0.7, 1), (0.3, 0.1, 0.9, 0.8, 0)
     expected = slow_loss(*outputs, boxes_of(row, size=1))
     garbage = boxes_of((0.2, 0.2, 0.9, 0.9, -1), row)
-    for label in (boxes_of(row), boxes_of(row, other, crowd=[1]), garbage):
+    for label in (boxes_of(row), garbage):
         np.testing.assert_allclose(jitted_loss(outputs, label), expected, rtol=1e-5)
+    crowd = boxes_of(row, other, crowd=[1])
+    np.testing.assert_allclose(jitted_loss(outputs, crowd), slow_loss(*outputs, crowd), rtol=1e-5)
+    assert slow_loss(*outputs, crowd) < expected
     assert abs(jitted_loss(outputs, boxes_of(row, other)) - expected) > 0.01
 
 
@@ -289,3 +299,29 @@ def test_what_does_not_fit_is_named(call, message):
     with pytest.raises(InputError) as error:
         call()
     assert message in str(error.value)
+
+
+def test_inside_a_crowd_nothing_is_learned_of_its_class():
+    """Neither that an object is there nor that none is; of other classes, and elsewhere, what was."""
+    heat = jnp.zeros((4, 4, 2))
+    outputs = Cells(heat, jnp.ones((4, 4, 4)))
+    crowd = Boxes(jnp.array([[0.0, 0.0, 0.5, 0.5]]), jnp.array([1]), jnp.array([True]))
+    gradients = jax.grad(lambda heat: loss_fn(outputs._replace(heat=heat), crowd))(heat)
+    inside = np.zeros((4, 4, 2), bool)
+    inside[:2, :2, 1] = True
+    np.testing.assert_array_equal(np.asarray(gradients) == 0, inside)
+
+
+def test_the_own_answer_is_the_surest_boxes_that_are_left_after_suppression():
+    """Two peaks on one object and one on another: of a label of two rows both objects have one."""
+    heat = np.full((4, 8, 1), -9.0, np.float32)
+    boxes = np.zeros((4, 8, 4), np.float32)
+    boxes[..., 2:] = 0.5
+    heat[1, 1], heat[1, 3], heat[1, 6] = 5.0, 4.0, 3.0
+    boxes[1, 3, 0] = -2.0  # the same object as the first
+    task = detection(1, None, None, (16, 32, 1), max_boxes=2)
+    label = task.pseudo_label_fn(Cells(jnp.asarray(heat), jnp.asarray(boxes)))
+    np.testing.assert_array_equal(label.classes, [0, 0])
+    np.testing.assert_allclose(
+        label.corners.mean(0), [(1.5 + 6.5) / 16 - 0.25, 0.125, (1.5 + 6.5) / 16 + 0.25, 0.625], atol=0.07
+    )
