@@ -111,7 +111,7 @@ def slow(apply_fn, loss_fn, pseudo_label_fn, params, image, rho):
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", SCORED)
+@pytest.mark.parametrize("name", ["center_net", pytest.param("unet", marks=pytest.mark.slow)])
 def test_scores_equal_a_plain_loop(name, dtype):
     model, loss_fn, pseudo_label_fn = SCORED[name]
     with jax.enable_x64(dtype == "float64"):

@@ -27,8 +27,8 @@ CHANGES = (
     Written(
         "one batch order for all epochs",
         TRAINING,
-        'named(epoch_key, "order"), pool.ids, mask',
-        'named(key, "order"), pool.ids, mask',
+        'batches_of(named(epoch_key, "order"), training, mask)',
+        'batches_of(named(key, "order"), training, mask)',
     ),
     Written(
         "one augmentation for all epochs",

@@ -24,10 +24,11 @@ from saal_jax.tasks import HEADLINES, TASKS
 from saal_jax.training import TrainState
 
 SHAPE, CLASSES, SIZE = (8, 12, 3), 3, 6
-# Beside each task as it is by default: one whose images are bought by regions.
-OPTIONS = {"regions": {"name": "segmentation", "rows": 2, "columns": 3}} | {name: {"name": name} for name in TASKS}
+OPTIONS = {name: {"name": name} for name in TASKS} | {"regions": {"name": "segmentation", "rows": 2, "columns": 3}}
 OPTIONS["detection"] |= {"max_boxes": 5, "threshold": 0.1}
-every_task = pytest.mark.parametrize("name", OPTIONS)
+# Where regions are bought everything happens that happens to whole images.
+WHOLE = pytest.param("segmentation", marks=pytest.mark.slow)
+every_task = pytest.mark.parametrize("name", [WHOLE if name == "segmentation" else name for name in OPTIONS])
 
 
 @functools.cache
