@@ -63,7 +63,10 @@ def shapes(model):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name.startswith("semi") else name for name in RECIPES],
+)
 def test_every_recipe_trains_in_it_and_keeps_its_state_in_float32(name):
     recipe, plain = make(name, "bfloat16"), make(name, None)
     state, loss = trained(recipe, epochs=20)

@@ -25,6 +25,8 @@ from saal_jax.spec import make_recipe
 from saal_jax.training import Training
 from tests.toys import BATCH, IDS, IMAGES, LABELS, NETWORK, NORMALIZE, POOL, SGD, SIZE, recipe
 
+LONGEST = "semi_supervised_loss_prediction"  # to compile
+QUICK = [pytest.param(name, marks=pytest.mark.slow) if name == LONGEST else name for name in RECIPES]
 OPTIONS = {"ensemble": {"members": 3}, "semi_supervised_loss_prediction": {"left_out": 2, "module_epochs": 2}}
 
 
@@ -64,7 +66,7 @@ def test_a_recipe_trains_repeats_to_the_bit_and_offers_what_it_says(name):
     assert ask(recipe, "sample_logits", state.weights, IMAGES[:5], keys, samples=7).shape[::2] == (5, 3)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", QUICK)
 def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
     def counted(key, images):
         traces.append(images.shape)
@@ -84,7 +86,7 @@ def test_images_on_disk_train_to_the_same_bits_in_one_program(name, tmp_path):
     assert len(traces) == 2 * programs
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", QUICK)
 def test_progress_rises_to_its_total(name):
     recipe, calls = make(name), []
     recipe.train(

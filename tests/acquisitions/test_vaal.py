@@ -96,7 +96,7 @@ def test_batches_run_through_a_mask_evenly():
     assert set(counts[mask]) == {4, 5} and not counts[~mask].any()  # 48 rows of ten images
 
 
-@pytest.mark.parametrize("labelled_are_bright", [False, True])
+@pytest.mark.parametrize("labelled_are_bright", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_picks_what_the_labelled_images_lack(labelled_are_bright):
     bright = np.arange(SIZE) >= SIZE // 2
     wanted = bright != labelled_are_bright

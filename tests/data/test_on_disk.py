@@ -215,6 +215,11 @@ def test_mean_and_std_of_the_largest_values():
     assert math.isclose(found[0][0], noise[..., 0].mean() / 255, rel_tol=0)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [write_tfds, *(pytest.param(write, marks=pytest.mark.slow) for write in (write_npz, write_folder))],
+    indirect=True,
+)
 def test_a_run_is_the_same_to_the_byte(source, tmp_path):
     for where, more in (("memory", []), ("disk", ["--config.max_resident=1000"])):
         arguments = ["--config=digits_saal", f"--config.dataset={source}", f"--data_dir={tmp_path}"]

@@ -140,7 +140,13 @@ def test_all_parts_make_the_label(name):
 
 
 @every_task
-@pytest.mark.parametrize("fun", [uncertainty.entropy, uncertainty.margin, uncertainty.least_confidence])
+@pytest.mark.parametrize(
+    "fun",
+    [
+        uncertainty.margin,
+        *(pytest.param(fun, marks=pytest.mark.slow) for fun in (uncertainty.entropy, uncertainty.least_confidence)),
+    ],
+)
 def test_an_uncertainty_is_one_number_for_each_candidate(name, fun):
     _, task, _, _, outputs, _ = setting(name)
     expected = (SIZE,) if task.regions == 1 else (SIZE, task.regions)
