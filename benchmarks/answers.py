@@ -4,36 +4,22 @@ Trains the first cycle of every seed of an experiment and prints, over all candi
 correlation of each score with the loss at the model's own answer, before any ascent, and with that at the true label.
 """
 
-import argparse
-import sys
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from scipy.stats import spearmanr
 
-from experiments import schema
-from experiments.setup import Setup, build
+from benchmarks.trained import experiment, first_cycle, parser
+from experiments.setup import Setup
+from saal_jax.acquisitions.saal import score_at
 from saal_jax.engine.sweep import score_pool
-from saal_jax.errors import InputError
-from saal_jax.loop import seed_key, simulate
 from saal_jax.scores import max_perturbed_loss, sharpness, uncertainty
 
 
-def main() -> int:
+def main() -> None:
     """Reads the command line, trains, scores and prints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.answers", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--config", default="digits_saal", help="the experiment (default digits_saal)")
-    parser.add_argument("--data_dir", help="where data sets are")
-    arguments, assignments = parser.parse_known_args()
-    try:
-        config = schema.override(schema.load(arguments.config), [*assignments, "--config.cycles=1"])
-        setup = build(config, arguments.data_dir)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    arguments, config, setup = experiment(parser("answers", __doc__))
     tables = [correlations(setup, seed) for seed in config.seeds]
     print(f"{arguments.config}, seeds {', '.join(map(str, config.seeds))}, {config.initial_labels} labels")
     print(f"\n{'rank correlation with':24}{'loss at own answer':>24}{'loss at true label':>24}")
@@ -41,39 +27,32 @@ def main() -> int:
         columns = np.array([table[name] for table in tables])
         cells = [f"{column.mean():.3f} +- {column.std(ddof=len(tables) > 1):.3f}" for column in columns.T]
         print(f"{name:24}{cells[0]:>24}{cells[1]:>24}")
-    return 0
 
 
 def correlations(setup: Setup, seed: int) -> dict[str, tuple[float, float]]:
     """By score, its rank correlations over all candidates left with the losses at the own answers and at the true."""
     problem = setup.problem
     task, recipe = problem.task, problem.recipe
-    first = next(simulate(seed_key(seed), problem, setup.first(seed), setup.oracle))
-    weights, left = first.state.trained.weights, ~first.state.labels.known
+    state = first_cycle(setup, seed).state
+    weights, left = state.trained.weights, ~state.labels.known
     examples = np.asarray(problem.pool.images), setup.answers
 
     def swept(score: Callable) -> np.ndarray:
         return np.asarray(score_pool(lambda weights, chunk: score(weights, *chunk), weights, examples)).ravel()[left]
 
     def losses(weights, images, labels):
-        return task.by_candidate(jax.vmap(task.loss_fn)(recipe.apply(weights, images), labels))
+        """At these labels; None are the own answers."""
+        outputs = recipe.apply(weights, images)
+        return task.candidate_losses(outputs, jax.vmap(task.pseudo_label_fn)(outputs) if labels is None else labels)
 
     def at_own_answers(score: Callable) -> Callable:
-        def of(weights, images, labels):
-            at = {"loss_fn": task.loss_fn, "pseudo_label_fn": task.pseudo_label_fn}
-            apply_fn = lambda params, images: recipe.apply(weights._replace(params=params), images)  # noqa: E731
-            return task.by_candidate(score(apply_fn, weights.params, images, **at))
-
-        return of
+        of_images = score_at(recipe.apply, score, loss_fn=task.loss_fn, pseudo_label_fn=task.pseudo_label_fn)
+        return lambda weights, images, labels: task.by_candidate(of_images(weights, (images, None)))
 
     def uncertain(fun: Callable, aggregation: str = "sum") -> Callable:
         return lambda weights, images, labels: task.uncertainty(fun, recipe.apply(weights, images), aggregation)
 
-    own = swept(
-        lambda weights, images, _: losses(
-            weights, images, jax.vmap(task.pseudo_label_fn)(recipe.apply(weights, images))
-        )
-    )
+    own = swept(lambda weights, images, labels: losses(weights, images, None))
     true = swept(losses)
     scores = {
         "perturbed loss": at_own_answers(max_perturbed_loss),
@@ -92,4 +71,4 @@ def _rank(values, others):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

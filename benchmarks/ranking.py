@@ -4,41 +4,25 @@ Trains the first cycle of an experiment, scores its pool in float64, and prints 
 rank correlation with that, and for every fraction kept by screening the share of the exactly best that it keeps.
 """
 
-import argparse
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from experiments import schema
+from benchmarks.trained import experiment, first_cycle, parser
 from experiments.setup import build
 from saal_jax.engine.sweep import PRECISIONS, score_pool
-from saal_jax.errors import InputError
-from saal_jax.loop import seed_key, simulate
 from saal_jax.scores import max_perturbed_loss
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4)
 
 
-def main() -> int:
+def main() -> None:
     """Reads the command line, trains, scores and prints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ranking", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--config", default="digits_saal", help="the experiment (default digits_saal)")
-    parser.add_argument("--data_dir", help="where TFDS data sets are")
-    parser.add_argument("--images", type=int, default=2000, help="how many of the pool are scored (default 2000)")
-    arguments, assignments = parser.parse_known_args()
-    try:
-        config = schema.override(schema.load(arguments.config), [*assignments, "--config.cycles=1"])
-        setup = build(config, arguments.data_dir)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    seed, recipe = config.seeds[0], setup.problem.recipe
-    first = next(simulate(seed_key(seed), setup.problem, setup.first(seed), setup.oracle))
+    options = parser("ranking", __doc__)
+    options.add_argument("--images", type=int, default=2000, help="how many of the pool are scored (default 2000)")
+    arguments, config, setup = experiment(options)
+    recipe, first = setup.problem.recipe, first_cycle(setup, config.seeds[0])
     weights, images = first.state.trained.weights, np.asarray(setup.problem.pool.images)[: arguments.images]
 
     def score_fn(weights, images):
@@ -74,7 +58,6 @@ def main() -> int:
     for fraction in FRACTIONS:
         kept = max(best, int(fraction * len(images)))
         print(f"{fraction:<20}{shared(np.asarray(clean), exact, kept, best):>30.0%}")
-    return 0
 
 
 def shared(scores: np.ndarray, exact: np.ndarray, kept: int, best: int) -> float:
@@ -83,4 +66,4 @@ def shared(scores: np.ndarray, exact: np.ndarray, kept: int, best: int) -> float
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

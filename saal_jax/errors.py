@@ -1,4 +1,7 @@
-"""The one exception that a user's input can raise."""
+"""What a user's input can raise: one exception, and warnings."""
+
+import sys
+import warnings
 
 
 class InputError(ValueError):
@@ -14,3 +17,11 @@ def one_line(error: BaseException) -> str:
         return " ".join(str(error).split())[:200] or type(error).__name__
     except Exception:  # one that cannot even be shown
         return type(error).__name__
+
+
+def warn(text: str) -> None:
+    """A warning at the line that called this package, however deep in it the reason was noticed."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals["__name__"].startswith("saal_jax."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)

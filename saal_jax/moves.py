@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
+from saal_jax.errors import InputError
 from saal_jax.typing import Array, Images, Key
 
 VOID = 255  # the label of a pixel of which nothing is known
@@ -33,15 +34,17 @@ def still(key: Key, images: Images) -> Move:
 def crop_and_flip(key: Key, images: Images, *, padding: Annotated[int, Ge(0), Le(1024)] = 4, flip: bool = True) -> Move:
     """Each image shifted at random by up to `padding` pixels and, with `flip`, mirrored with probability 1/2."""
 
-    def draw(key):
-        crop_key, flip_key = jax.random.split(key)
-        top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
-        return top, left, jax.random.bernoulli(flip_key) & flip
-
-    top, left, flipped = jax.vmap(draw)(jax.random.split(key, len(images)))
+    top, left, flipped = jax.vmap(lambda key: drawn_crop(key, padding, flip))(jax.random.split(key, len(images)))
     # It is mirrored after it is shifted.
     left = jnp.where(flipped, 2 * padding - left, left)
     return Move(flipped, jnp.ones(len(images)), top - float(padding), left - float(padding))
+
+
+def drawn_crop(key: Key, padding: int, flip: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Top and left of a crop of an image with a border of `padding` pixels, and whether it is then mirrored."""
+    crop_key, flip_key = jax.random.split(key)
+    top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
+    return top, left, jax.random.bernoulli(flip_key) & flip
 
 
 def scale_and_flip(
@@ -70,6 +73,16 @@ def scale_and_flip(
 
 
 MOVES: dict[str, Callable] = {"none": still, "crop_and_flip": crop_and_flip, "scale_and_flip": scale_and_flip}
+
+
+def drawn_and_moved(moves: Callable | None, key: Key, images: Images, what: str) -> tuple[Move, jax.Array]:
+    """How an augmentation moves each image of a batch, and the images so moved. Raises InputError where it is none of
+    `MOVES`: `what` labels are made of could not follow.
+    """
+    if moves is None:
+        raise InputError(f"this augmentation does not say how {what} move: use none, crop_and_flip or scale_and_flip")
+    each = moves(key, images)
+    return each, moved(images, each)
 
 
 def moved(images: Images, moves: Move) -> jax.Array:

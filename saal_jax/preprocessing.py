@@ -47,11 +47,10 @@ def crop_and_flip(
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
     def augment(key, image):
-        crop_key, flip_key = jax.random.split(key)
-        top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
+        top, left, mirrored = moves.drawn_crop(key, padding, flip)
         height, width, channels = image.shape[0] - 2 * padding, image.shape[1] - 2 * padding, image.shape[2]
         image = jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
-        return jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image) if flip else image
+        return jnp.where(mirrored, image[:, ::-1], image)
 
     return jax.vmap(augment)(jax.random.split(key, len(images)), padded)
 

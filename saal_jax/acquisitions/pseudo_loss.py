@@ -17,6 +17,6 @@ def pseudo_loss(apply: Callable, task: Task) -> Callable:
 
     def score_fn(weights, images):
         outputs = apply(weights, images)
-        return task.by_candidate(jax.vmap(task.loss_fn)(outputs, jax.vmap(task.pseudo_label_fn)(outputs)))
+        return task.candidate_losses(outputs, jax.vmap(task.pseudo_label_fn)(outputs))
 
     return scored(score_fn)

@@ -79,7 +79,7 @@ def choice(
         images, known = chunk
         outputs = apply(weights, images)
         labels = jax.vmap(pseudo_label_fn)(outputs) if known is None else known
-        return task.by_candidate(jax.vmap(task.loss_fn)(outputs, labels))
+        return task.candidate_losses(outputs, labels)
 
     def choose(query, answers):
         available, k, sweep = query.available, query.k, query.sweep

@@ -1,8 +1,5 @@
 """Images and the boxes drawn on them: what the reader of each format returns, and what is checked of all alike."""
 
-import os
-import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +8,8 @@ import numpy as np
 
 from saal_jax.boxes import Boxes, padded
 from saal_jax.data import image_files
-from saal_jax.errors import InputError, one_line
+from saal_jax.data.listed import files_below
+from saal_jax.errors import InputError, one_line, warn
 from saal_jax.paths import open_file
 
 
@@ -52,14 +50,7 @@ def shown(value: Any) -> str:
 
 def image_paths(folder: Path) -> dict[str, Path]:
     """The image files in a folder and all below it, by relative name; hidden ones are left out."""
-    paths = {}
-    for above, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if name.lower().endswith(image_files.SUFFIXES) and not name.startswith("."):
-                path = Path(above, name)
-                paths[path.relative_to(folder).as_posix()] = path
-    return paths
+    return {name: folder / name for name in sorted(files_below(folder, str(folder))) if image_files.is_image(name)}
 
 
 def by_stem(paths: dict[str, Path]) -> dict[str, Path]:
@@ -71,14 +62,6 @@ def by_stem(paths: dict[str, Path]) -> dict[str, Path]:
             raise InputError(f"{path}: {stems[stem].name} is called the same but for its suffix; remove or rename one")
         stems[stem] = path
     return stems
-
-
-def warn(text: str) -> None:
-    """A warning at the line that called this package, however deep in it the reason was noticed."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals["__name__"].startswith("saal_jax."):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
 
 
 def warn_of_unlabelled(where: str, names: Iterable[str]) -> None:

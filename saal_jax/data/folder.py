@@ -9,8 +9,6 @@ A class holds the images in its folder and in all folders below. The layout has 
 every split is in the order of a hash of these: any slice mixes the classes.
 """
 
-import os
-import warnings
 from collections import Counter
 from pathlib import PurePosixPath
 
@@ -18,15 +16,13 @@ import numpy as np
 
 from saal_jax.data import image_files
 from saal_jax.data.cache import content_key
-from saal_jax.data.listed import images_of, mixed
+from saal_jax.data.listed import files_below, images_of, is_hidden, mixed
 from saal_jax.data.slices import resolve
-from saal_jax.errors import InputError, one_line
+from saal_jax.errors import InputError, one_line, warn
 from saal_jax.paths import open_file, user_path
 from saal_jax.typing import ImageSize
 
 ANNOTATIONS = "val/val_annotations.txt"
-_MOST_VISITS = 100  # of one folder; links from each of n folders to the next, twice, would make 2^n ways
-_OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system keeps beside a user's images
 
 
 def read(
@@ -65,8 +61,8 @@ def read(
 
 def _by_class(root, path):
     """The split and the class of each image, by relative name: those of its folders."""
-    files = _files(root, path)
-    folders = {name: tuple(name.split("/")[:-1]) for name in files if _is_image(name)}
+    files = files_below(root, path)
+    folders = {name: tuple(name.split("/")[:-1]) for name in files if image_files.is_image(name)}
     shallow = any(len(above) == 1 for above in folders.values())
     nested = {above[0] for above in folders.values() if len(above) > 1}
     near = [name for name in nested if name.casefold() == "train"]
@@ -84,13 +80,13 @@ def _warn_of_the_rest(root, path, rest, classes):
     if rest:
         counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in rest).most_common()
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts[:8]) + ", ..." * (len(counts) > 8)
-        warnings.warn(f"{path}: files left out: {kinds}; the first is {min(rest)}", stacklevel=5)
+        warn(f"{path}: files left out: {kinds}; the first is {min(rest)}")
     beside = {"/".join(above[:-1]) for above in classes}
     there = {entry.relative_to(root) for above in beside for entry in (root / above).iterdir() if entry.is_dir()}
-    empty = sorted(str(name) for name in there if name.parts not in classes and not _is_hidden(name.name))
+    empty = sorted(str(name) for name in there if name.parts not in classes and not is_hidden(name.name))
     if empty:
         listed = ", ".join(empty[:8]) + ", ..." * (len(empty) > 8)
-        warnings.warn(f"{path}: classes left out, as they have no image: {listed}", stacklevel=5)
+        warn(f"{path}: classes left out, as they have no image: {listed}")
 
 
 def _tiny_imagenet(root, path):
@@ -102,7 +98,7 @@ def _tiny_imagenet(root, path):
         raise InputError(f"{path}: cannot read {ANNOTATIONS} ({one_line(error)}); unpack it again") from None
     rows = [f"{line}\t".split("\t") for line in lines if line.strip()]  # file, class, and the corners of a box
     classes = {f"val/images/{row[0]}": row[1] for row in rows}
-    folders = {name: name.split("/")[:-1] for name in _files(root, path) if _is_image(name)}
+    folders = {name: name.split("/")[:-1] for name in files_below(root, path) if image_files.is_image(name)}
     val = {name for name, above in folders.items() if above == ["val", "images"]}
     lone = sorted(classes.keys() ^ val)
     if lone:
@@ -116,40 +112,3 @@ def _tiny_imagenet(root, path):
     rest = [name for name in folders if name not in train and name not in val and not name.startswith("test/")]
     _warn_of_the_rest(root, path, rest, {("train", label) for _, label in train.values()})
     return train | {name: ("val", classes[name]) for name in val}
-
-
-def _files(root, path):
-    """The relative names of all files, links followed, hidden ones left out."""
-    names: list[str] = []
-    waiting: list[tuple] = [(root, "", ())]
-    visits: Counter = Counter()
-    while waiting:
-        folder, prefix, above = waiting.pop()
-        try:
-            here, entries = os.stat(folder), [(entry, entry.is_dir()) for entry in os.scandir(folder)]
-        except OSError as error:  # a link to itself, too
-            raise InputError(f"{folder}: cannot be read ({error.strerror}); make it readable or remove it") from None
-        if (here.st_dev, here.st_ino) in above:  # a link that leads back up
-            continue
-        visits[here.st_dev, here.st_ino] += 1
-        if visits[here.st_dev, here.st_ino] > _MOST_VISITS:
-            raise InputError(f"{folder}: links lead here over and over; remove some")
-        for entry, is_folder in entries:
-            name = prefix + entry.name
-            if "\\udc" in ascii(name):  # bytes that are no text
-                raise InputError(f"{path}: the name of the file {name!a} is not UTF-8; rename it")
-            if _is_hidden(entry.name):
-                continue
-            if is_folder:
-                waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
-            else:
-                names.append(name)
-    return names
-
-
-def _is_hidden(name):
-    return name.startswith(".") or name in _OF_SYSTEMS
-
-
-def _is_image(name):
-    return name.lower().endswith(image_files.SUFFIXES)

@@ -30,6 +30,11 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _ORIENTATION = 274  # of EXIF
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is one by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def decode(file: Any, channels: int, image_size: ImageSize, where: str) -> np.ndarray:
     """Decodes an image file (path or file object) to uint8 [H, W, channels], resized where `image_size` is given.
 

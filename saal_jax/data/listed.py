@@ -1,7 +1,9 @@
 """Image files that are listed by name: their order, and one array of them all, in memory or on disk."""
 
 import hashlib
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +14,43 @@ from saal_jax.data.cache import cached, cached_on_disk
 from saal_jax.data.slices import resolve
 from saal_jax.errors import InputError
 from saal_jax.typing import ImageSize
+
+_MOST_VISITS = 100  # of one folder; links from each of n folders to the next, twice, would make 2^n ways
+_OF_SYSTEMS = ("@eaDir", "__MACOSX")  # thumbnails and the like that a system keeps beside a user's images
+
+
+def files_below(root: Path, where: str) -> list[str]:
+    """The relative names of all files in a folder and below it, links followed, hidden ones left out."""
+    names: list[str] = []
+    waiting: list[tuple] = [(root, "", ())]
+    visits: Counter = Counter()
+    while waiting:
+        folder, prefix, above = waiting.pop()
+        try:
+            here, entries = os.stat(folder), [(entry, entry.is_dir()) for entry in os.scandir(folder)]
+        except OSError as error:  # a link to itself, too
+            raise InputError(f"{folder}: cannot be read ({error.strerror}); make it readable or remove it") from None
+        if (here.st_dev, here.st_ino) in above:  # a link that leads back up
+            continue
+        visits[here.st_dev, here.st_ino] += 1
+        if visits[here.st_dev, here.st_ino] > _MOST_VISITS:
+            raise InputError(f"{folder}: links lead here over and over; remove some")
+        for entry, is_folder in entries:
+            name = prefix + entry.name
+            if "\\udc" in ascii(name):  # bytes that are no text
+                raise InputError(f"{where}: the name of the file {name!a} is not UTF-8; rename it")
+            if is_hidden(entry.name):
+                continue
+            if is_folder:
+                waiting.append((entry.path, f"{name}/", (*above, (here.st_dev, here.st_ino))))
+            else:
+                names.append(name)
+    return names
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def mixed(names: Iterable[str]) -> list[str]:

@@ -86,8 +86,6 @@ def load(
     # Each source's own imports are paid for by those who use it.
     from saal_jax.data import digits, folder, npz
 
-    name = os.fspath(name)
-    user_path(name)  # refuses what no path can be
     source, split = parse(name, split)
     if source == "digits":
         data = digits.read(split, test_split)
@@ -128,8 +126,10 @@ def checked(
     return Data(train, test, class_names, _digest(train, test))
 
 
-def parse(name: str, split: str) -> tuple[str, str]:
-    """`cifar10:train[:40%]` -> (`cifar10`, `train[:40%]`)."""
+def parse(name: str | os.PathLike, split: str) -> tuple[str, str]:
+    """`cifar10:train[:40%]` -> (`cifar10`, `train[:40%]`). Raises `InputError`."""
+    name = os.fspath(name)
+    user_path(name)  # refuses what no path can be
     match = re.fullmatch(r"(.+?)(?::([A-Za-z][\w-]*))?(\[[^\[\]]*\])", name)
     if os.path.exists(name) or not match:
         return name, split

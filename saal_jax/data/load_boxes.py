@@ -1,6 +1,5 @@
 """Images with boxes around their objects: find the source, read it, check it."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from saal_jax.data.listed import chosen, images_of, sizes_of
 from saal_jax.data.load import Data, checked, parse
 from saal_jax.data.places import BOXES, folder_of, missing
 from saal_jax.errors import InputError
-from saal_jax.paths import user_path
 from saal_jax.typing import ImageSize
 
 FORMATS: tuple[Any, ...] = (coco, voc, yolo)
@@ -65,8 +63,6 @@ def load_boxes(
     Raises:
       InputError: the data set cannot be used; the message names the file, the image and the value.
     """
-    name = os.fspath(name)
-    user_path(name)  # refuses what no path can be
     source, split = parse(name, split)
     if source == "digits_detection":
         data = digits_detection.read(split, test_split)

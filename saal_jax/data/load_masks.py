@@ -1,11 +1,8 @@
 """Images with a class for each pixel: find the source, read it, check it."""
 
-import os
-
 import numpy as np
 
 from saal_jax.data import mask_files, mask_folders, shapes
-from saal_jax.data.annotated import warn
 from saal_jax.data.cache import cached, cached_on_disk, content_key
 from saal_jax.data.image_files import height_and_width
 from saal_jax.data.listed import chosen, images_of, sizes_of
@@ -13,7 +10,7 @@ from saal_jax.data.load import Data, checked, parse
 from saal_jax.data.on_disk import blocks
 from saal_jax.data.places import MASKS, folder_of, missing
 from saal_jax.engine.memory import on_disk
-from saal_jax.paths import user_path
+from saal_jax.errors import warn
 from saal_jax.typing import ImageSize
 
 
@@ -61,8 +58,6 @@ def load_masks(
     Raises:
       InputError: the data set cannot be used; the message names the file and the value.
     """
-    name = os.fspath(name)
-    user_path(name)  # refuses what no path can be
     source, split = parse(name, split)
     if source == "shapes":
         data = shapes.read(split, test_split)

@@ -1,7 +1,6 @@
 """An `.npz` file: the arrays that `load` names, of which only those are read."""
 
 import math
-import warnings
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from saal_jax.data.image_files import resize
 from saal_jax.data.on_disk import spans
 from saal_jax.data.slices import take_both
 from saal_jax.engine.memory import on_disk
-from saal_jax.errors import InputError, one_line
+from saal_jax.errors import InputError, one_line, warn
 from saal_jax.paths import open_file, user_path
 from saal_jax.typing import ImageSize
 
@@ -154,5 +153,5 @@ def _numbered(path, labels, ids):
     absent = [str(label) for label in range(largest + 1) if label not in present]
     if absent:
         listed = ", ".join(absent[:8]) + ", ..." * (len(absent) > 8)
-        warnings.warn(f"{path}: classes without a training image: {listed}; are they numbered from 0?", stacklevel=4)
+        warn(f"{path}: classes without a training image: {listed}; are they numbered from 0?")
     return [str(label) for label in range(largest + 1)]

@@ -8,9 +8,9 @@ import tensorflow_datasets as tfds
 
 from saal_jax.boxes import Boxes, padded
 from saal_jax.data import image_files, prepared
-from saal_jax.data.annotated import Annotated, boxes_of, warn
+from saal_jax.data.annotated import Annotated, boxes_of
 from saal_jax.data.slices import resolve
-from saal_jax.errors import InputError
+from saal_jax.errors import InputError, warn
 from saal_jax.typing import ImageSize
 
 _CROWD = ("is_crowd", "is_difficult")  # of an object, as COCO and VOC have it

@@ -78,9 +78,9 @@ def network_and_module_loss(ingredients: Ingredients, module: Any, pair_fn: Call
         predicted = module.apply(weights.params["module"], stages)
         fixed = jax.lax.stop_gradient(losses)
         if losses.ndim > 1:  # of pixels, of which void ones have the loss 0
-            known = (fixed > 0) * mask[:, None, None]
-            fixed = fixed * jnp.mean(fixed > 0, axis=(1, 2), keepdims=True)  # of a pixel, however many are known
-            pairs = pair_loss(pair_fn, predicted.ravel(), fixed.ravel(), known.ravel())
+            known = fixed > 0
+            fixed = fixed * known.mean((1, 2), keepdims=True)  # of a pixel, however many are known
+            pairs = pair_loss(pair_fn, predicted.ravel(), fixed.ravel(), (known * mask[:, None, None]).ravel())
             losses = losses.mean((1, 2))
         else:
             pairs = pair_loss(pair_fn, predicted, fixed, mask)

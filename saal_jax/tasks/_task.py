@@ -64,8 +64,11 @@ class Task(NamedTuple):
 
     def losses(self, outputs: PyTree, labels: PyTree) -> jax.Array:
         """The mean loss of each example, `[B]`."""
-        losses = jax.vmap(self.loss_fn)(outputs, labels)
-        return losses.mean(axis=tuple(range(1, losses.ndim))) if losses.ndim > 1 else losses
+        return _means(jax.vmap(self.loss_fn)(outputs, labels))
+
+    def candidate_losses(self, outputs: PyTree, labels: PyTree) -> jax.Array:
+        """The loss of each candidate: `[B]`, or `[B, R]` of regions."""
+        return self.by_candidate(jax.vmap(self.loss_fn)(outputs, labels))
 
     def uncertainty(self, fun: Callable, outputs: PyTree, aggregation: str) -> jax.Array:
         """`fun(logits[M, C]) -> [M]` of all that the outputs of a batch predict, for each candidate."""
@@ -73,9 +76,7 @@ class Task(NamedTuple):
 
     def by_candidate(self, scores: jax.Array) -> jax.Array:
         """Scores of each image, or of each of its pixels, `[B, ...]`, as `[B]`, or `[B, R]` of regions."""
-        if self.pooled and scores.ndim > 1:
-            return jax.vmap(self.pooled)(scores)
-        return scores.mean(axis=tuple(range(1, scores.ndim))) if scores.ndim > 1 else scores
+        return jax.vmap(self.pooled)(scores) if self.pooled and scores.ndim > 1 else _means(scores)
 
     def image_of(self, candidates: Array) -> Array:
         """The positions of the images of which these candidates are regions."""
@@ -84,3 +85,8 @@ class Task(NamedTuple):
     def region_of(self, candidates: Array) -> Array:
         """Which region of its image each candidate is, `0..R-1`."""
         return candidates % self.regions
+
+
+def _means(values):
+    """Of each example, `[B]`."""
+    return values.mean(axis=tuple(range(1, values.ndim))) if values.ndim > 1 else values

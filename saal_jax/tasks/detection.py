@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from saal_jax.boxes import PADDING, Boxes, Detections, padded, suppressed
 from saal_jax.errors import InputError
-from saal_jax.moves import moved, moved_corners
+from saal_jax.moves import drawn_and_moved, moved_corners
 from saal_jax.tasks._task import Task
 from saal_jax.tasks.classification import described
 from saal_jax.typing import PyTree
@@ -62,10 +62,8 @@ def detection(
         return Boxes(jnp.pad(detected.corners, ((0, rows), (0, 0))), classes, jnp.zeros(max_boxes, bool))
 
     def augment(key, images, labels):
-        if moves is None:
-            raise InputError("this augmentation does not say how boxes move: use none, crop_and_flip or scale_and_flip")
-        each = moves(key, images)
-        return moved(images, each), _within(labels._replace(corners=moved_corners(labels.corners, each, height, width)))
+        each, images = drawn_and_moved(moves, key, images, "boxes")
+        return images, _within(labels._replace(corners=moved_corners(labels.corners, each, height, width)))
 
     def measure(outputs, labels):
         return jax.vmap(lambda outputs: decoded(outputs, _MOST_DETECTIONS, overlap))(outputs), labels
@@ -82,8 +80,7 @@ def detection(
             )
         rows = min(max_boxes, labels.classes.shape[1])
         order = np.argsort(labels.classes == PADDING, axis=1, kind="stable")[:, :rows]
-        kept = jax.tree.map(lambda array: np.stack([row[at] for row, at in zip(array, order, strict=True)]), labels)
-        return padded(kept, max_boxes)
+        return padded(jax.tree.map(lambda array: array[np.arange(len(order))[:, None], order], labels), max_boxes)
 
     return Task(
         loss_fn,

@@ -14,7 +14,7 @@ import optax
 from annotated_types import Ge, Le
 
 from saal_jax.errors import InputError
-from saal_jax.moves import VOID, moved, moved_masks
+from saal_jax.moves import VOID, drawn_and_moved, moved_masks
 from saal_jax.tasks._task import Task
 from saal_jax.tasks.classification import described, least_likely, mean_logits
 from saal_jax.typing import Array, PyTree
@@ -59,12 +59,8 @@ def segmentation(
         return label
 
     def augment(key, images, labels):
-        if moves is None:
-            raise InputError(
-                "this augmentation does not say how pixels move: use none, crop_and_flip or scale_and_flip"
-            )
-        each = moves(key, images)
-        return moved(images, each), moved_masks(labels, each)
+        each, images = drawn_and_moved(moves, key, images, "pixels")
+        return images, moved_masks(labels, each)
 
     def aggregate(fun, outputs, aggregation):
         del aggregation  # the mean over the pixels, whatever else is asked for: each counts alike

@@ -8,6 +8,7 @@ from saal_jax.data import load_masks
 from saal_jax.errors import InputError
 
 from . import drawn
+from .refusals import refusal
 from .test_masks_formats import NAMES, coloured, plain, save, voc
 
 
@@ -22,12 +23,9 @@ def refused(tmp_path):
     """Loads the streets, which must raise an `InputError` of one line that contains all of `words`."""
 
     def check(*words, **arguments):
-        with pytest.raises(InputError) as caught:
-            load_masks(str(tmp_path / "streets"), cache_dir=str(tmp_path / "cache"), **arguments)
-        message = str(caught.value)
-        assert "\n" not in message and len(message) < 500
-        for word in words:
-            assert str(word) in message, message
+        arguments["cache_dir"] = str(tmp_path / "cache")
+        message = refusal(load_masks, str(tmp_path / "streets"), *words, **arguments)
+        assert len(message) < 500
         return message
 
     return check
